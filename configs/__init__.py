@@ -1,0 +1,1 @@
+"""Shipped configurations; `base` documents every default."""

@@ -1,0 +1,1 @@
+"""Data: scenes, photo folders, TFDS datasets, patch pairs, the tf.data pipeline."""

@@ -1,0 +1,1 @@
+"""Networks: pure-functional Flax Linen modules and the frozen pretrained ones."""

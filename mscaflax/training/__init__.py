@@ -1,0 +1,1 @@
+"""Training: losses, state, the train step, checkpoints and the one loop."""
