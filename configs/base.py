@@ -1,0 +1,64 @@
+"""Every setting with its default. Other files change what they must; so do `--config.key=value` flags."""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+    """The default configuration: a 64² model of about 5 M parameters that trains on two CPU cores."""
+    config = ConfigDict()
+    config.seed = 0
+
+    config.data = data = ConfigDict()
+    data.name = "scenes"  # name of a dataset made by `mscaflax prepare`
+    data.data_dir = ""  # where it lies; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets
+    data.train_split = "train"
+    data.val_split = "val"
+    data.size = 64  # side of the patches, a multiple of 2^(scales-1)
+    data.self_share = 0.25  # share of the batch whose exemplar is the target patch itself
+    data.side_range = (0.5, 1.0)  # side of a patch, as a share of min(short side, long side / 2)
+    data.flip = False  # mirror both patches of a pair, half of the time
+
+    config.model = model = ConfigDict()
+    model.num_regions = 16  # K
+    # Channels are listed finest scale first, one number per scale.
+    model.image_channels = (32, 64, 64, 64, 64)  # N_i
+    model.label_channels = (16, 32, 48, 64, 64)  # M_i
+    model.generator_channels = (32, 64, 128, 192, 256)
+    model.hidden_channels = 64  # hidden layer of the modulations
+    model.attention_scales = (True, True, True, True, True)  # where the exemplar is aligned
+    model.masking = True  # γ; without it every region passes
+    model.mask_fill = "zero"  # what a masked region holds: zero, or global (the exemplar's mean)
+    model.modulation = "spade"  # spade (3×3 convolutions) or decoupled (once per region)
+    model.normalization = "instance"  # instance (over positions) or position (over channels)
+    model.noise = True  # a noise map per block, with a learned strength per channel
+    model.dtype = "float32"  # compute dtype, float32 or bfloat16; parameters are float32
+
+    config.discriminator = discriminator = ConfigDict()
+    discriminator.channels = (32, 64, 128)  # hidden layers of each patch discriminator
+    discriminator.label_channels = 16  # width of the label embedding beside the image
+    discriminator.num_scales = 2
+
+    config.loss = loss = ConfigDict()
+    loss.adversarial = 1.0  # hinge
+    loss.feature_matching = 10.0
+    loss.perceptual = 10.0  # VGG-16, five taps
+    loss.l1 = 5.0
+
+    config.optimizer = optimizer = ConfigDict()
+    optimizer.generator_rate = 2e-4
+    optimizer.discriminator_rate = 4e-4
+    optimizer.beta1 = 0.0
+    optimizer.beta2 = 0.9
+    optimizer.decay_from = 1.0  # share of the steps after which both rates fall linearly to zero
+    optimizer.ema_decay = 0.999  # the moving average of the generator: min(this, (1+t)/(10+t))
+
+    config.train = train = ConfigDict()
+    train.steps = 20_000
+    train.batch_size = 8  # over all devices
+    train.log_every = 20
+    train.health_every = 200  # attention health
+    train.sample_every = 500  # sample grid
+    train.checkpoint_every = 500
+    train.keep_checkpoints = 2
+    train.statistics_photos = 128  # patches over which the VGG taps' mean and deviation are measured
+    return config

@@ -1,0 +1,28 @@
+"""COCO-Stuff at 256² in bfloat16, for accelerators. The sizes are our setting, not the paper's."""
+
+from mscaflax.configs import base
+
+
+def get_config():
+    config = base.get_config()
+    config.data.name = "coco_stuff"
+    config.data.size = 256
+    config.model.num_regions = 32
+    config.model.image_channels = (64, 128, 128, 128, 128)
+    config.model.label_channels = (64, 64, 128, 128, 128)
+    config.model.generator_channels = (64, 128, 256, 512, 768)
+    config.model.hidden_channels = 128
+    config.model.dtype = "bfloat16"
+    config.discriminator.channels = (64, 128, 256, 512)
+    config.discriminator.label_channels = 64
+    config.loss.l1 = 0.0
+    config.optimizer.generator_rate = 1e-4
+    config.optimizer.decay_from = 0.5
+    config.train.steps = 200_000
+    config.train.batch_size = 128
+    config.train.log_every = 100
+    config.train.health_every = 1_000
+    config.train.sample_every = 2_000
+    config.train.checkpoint_every = 2_000
+    config.train.statistics_photos = 1024
+    return config

@@ -1,0 +1,81 @@
+"""The two pyramids: label features of either scene, image features of the exemplar."""
+
+from typing import Any
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mscaflax.nets.layers import average_pool, zero_padding
+
+
+@flax.struct.dataclass
+class TapStatistics:
+    """Fixed per-channel mean and deviation of each VGG tap, measured once over training photos.
+
+    Attributes:
+      mean: a tuple of [c] float32, one per tap.
+      deviation: the same shapes, positive.
+    """
+
+    mean: tuple
+    deviation: tuple
+
+
+class LabelEncoder(nn.Module):
+    """Label map → label pyramid, one convolution per scale; shared by target and exemplar.
+
+    Attributes:
+      num_classes: C; the map holds 0..C, C = unlabelled.
+      channels: M_i per scale, finest first.
+      dtype: compute dtype.
+    """
+
+    num_classes: int
+    channels: tuple[int, ...]
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, label, valid):
+        """label [b, h, w] int, `valid` a tuple of L masks or Nones → L arrays [b, h/2^i, w/2^i, M_i]."""
+        # one_hot defaults to float32 and would promote every later layer.
+        x = jax.nn.one_hot(label, self.num_classes + 1, dtype=self.dtype)
+        x = nn.Dense(self.channels[0], use_bias=False, dtype=self.dtype, name="embed")(x)
+        pyramid = []
+        for scale, channels in enumerate(self.channels):
+            stride = 1 if scale == 0 else 2
+            x = nn.Conv(channels, (3, 3), strides=stride, padding=((1, 1), (1, 1)), dtype=self.dtype,
+                        name=f"scale{scale}")(zero_padding(x, valid[max(scale - 1, 0)]))
+            x = zero_padding(nn.leaky_relu(x, 0.2), valid[scale])
+            pyramid.append(x)
+        return tuple(pyramid)
+
+
+class ImageEncoder(nn.Module):
+    """VGG taps and colours of the exemplar → image pyramid, one 1×1 convolution per scale.
+
+    Attributes:
+      channels: N_i per scale, finest first.
+      dtype: compute dtype.
+    """
+
+    channels: tuple[int, ...]
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, image, taps, statistics):
+        """image [b, h, w, 3] in [-1, 1], `taps` L arrays → L arrays [b, h/2^i, w/2^i, N_i]."""
+        pyramid = []
+        colour = image.astype(self.dtype)
+        for scale, channels in enumerate(self.channels):
+            if scale:
+                colour = average_pool(colour)
+            tap = taps[scale].astype(self.dtype)
+            # Standardized by fixed numbers: statistics of the single image would remove its style.
+            shape = (1, 1, 1, tap.shape[-1])
+            mean = statistics.mean[scale].reshape(shape).astype(self.dtype)
+            deviation = statistics.deviation[scale].reshape(shape).astype(self.dtype)
+            x = jnp.concatenate([(tap - mean) / deviation, colour], axis=-1)
+            pyramid.append(nn.Conv(channels, (1, 1), dtype=self.dtype, name=f"scale{scale}")(x))
+        return tuple(pyramid)

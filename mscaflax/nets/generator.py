@@ -1,0 +1,160 @@
+"""The synthesis network: pyramids, alignment at every scale, and a SPADE-like generator, coarse to fine.
+
+Scales i = 0 … L-1, finest first, have resolution h/2^i × w/2^i. Any h, w divisible by 2^(L-1) will do, and
+target and exemplar may differ in size.
+"""
+
+from typing import Any
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mscaflax.nets.encoders import ImageEncoder, LabelEncoder
+from mscaflax.nets.layers import coverage_pyramid, position_noise, upsample_nearest, zero_padding
+from mscaflax.nets.msca import MaskedSpatialChannelAttention
+from mscaflax.nets.spade import ModulatedBlock
+
+
+@flax.struct.dataclass
+class Synthesis:
+    """image [b, h, w, 3] float32 in [-1, 1]; alignments, one Alignment or None per scale, finest first."""
+
+    image: Any
+    alignments: tuple
+
+
+class SynthesisNetwork(nn.Module):
+    """Label map and exemplar → image.
+
+    Attributes:
+      num_classes: C, without the unlabelled class.
+      num_regions: K.
+      image_channels: N_i, finest first; its length is L (5, one per VGG tap).
+      label_channels: M_i, finest first.
+      generator_channels: channels of the block at each scale, finest first.
+      hidden_channels: width of the modulations' hidden layer.
+      attention_scales: which scales align the exemplar, finest first.
+      masking, mask_fill: see MaskedSpatialChannelAttention.
+      modulation: `spade` or `decoupled`.
+      normalization: `instance` or `position`.
+      noise: whether each block receives a noise map.
+      dtype: compute dtype; parameters are float32.
+    """
+
+    num_classes: int
+    num_regions: int
+    image_channels: tuple[int, ...]
+    label_channels: tuple[int, ...]
+    generator_channels: tuple[int, ...]
+    hidden_channels: int
+    attention_scales: tuple[bool, ...]
+    masking: bool = True
+    mask_fill: str = "zero"
+    modulation: str = "spade"
+    normalization: str = "instance"
+    noise: bool = True
+    dtype: Any = jnp.float32
+
+    @property
+    def num_scales(self):
+        """L."""
+        return len(self.generator_channels)
+
+    @property
+    def size_multiple(self):
+        """Heights and widths must be multiples of this."""
+        return 2 ** (self.num_scales - 1)
+
+    def setup(self):
+        self.label_encoder = LabelEncoder(self.num_classes, self.label_channels, self.dtype)
+        self.image_encoder = ImageEncoder(self.image_channels, self.dtype)
+        self.attention = [
+            MaskedSpatialChannelAttention(self.num_regions, self.masking, self.mask_fill, dtype=self.dtype)
+            if on
+            else None
+            for on in self.attention_scales
+        ]
+        self.start = nn.Conv(self.generator_channels[-1], (3, 3), dtype=self.dtype)
+        self.blocks = [
+            ModulatedBlock(channels, self.hidden_channels, self.modulation, self.normalization, self.dtype)
+            for channels in self.generator_channels
+        ]
+        self.to_rgb = nn.Conv(3, (3, 3), dtype=self.dtype)
+
+    def label_pyramid(self, label, valid=None):
+        """label [b, h, w] int in 0..C, `valid` None or [b, h, w] bool → L label feature maps."""
+        present = [c if c is None else (c > 0) for c in coverage_pyramid(valid, self.num_scales)]
+        return self.label_encoder(label, present)
+
+    def align(self, target_labels, exemplar, exemplar_labels, taps, statistics, valid=None):
+        """Aligns the exemplar with the target at every scale.
+
+        Args:
+          target_labels: label_pyramid of the target's map.
+          exemplar: [b, h, w, 3] float in [-1, 1].
+          exemplar_labels: label_pyramid of the exemplar's map.
+          taps: the five VGG taps of the exemplar.
+          statistics: TapStatistics.
+          valid: None or [b, h, w] bool, False where the target's map is padding.
+
+        Returns:
+          A tuple of one Alignment (or None, where the scale is off) per scale.
+        """
+        images = self.image_encoder(exemplar, taps, statistics)
+        coverage = coverage_pyramid(valid, self.num_scales)
+        return tuple(
+            attend(image, exemplar_label, target_label, weight) if attend is not None else None
+            for attend, image, exemplar_label, target_label, weight in zip(
+                self.attention, images, exemplar_labels, target_labels, coverage, strict=True
+            )
+        )
+
+    def decode(self, alignments, target_labels, noise_keys=None, valid=None):
+        """Synthesizes from aligned features: the image [b, h, w, 3] float32 in [-1, 1].
+
+        `noise_keys` [b] random keys; None leaves the noise out.
+        """
+        present = [c if c is None else (c > 0) for c in coverage_pyramid(valid, self.num_scales)]
+        coarsest = self.num_scales - 1
+        inputs = target_labels[coarsest]
+        if alignments[coarsest] is not None:
+            inputs = jnp.concatenate([alignments[coarsest].features, inputs], axis=-1)
+        x = self.start(zero_padding(inputs, present[coarsest]))
+        for scale in reversed(range(self.num_scales)):
+            if scale < coarsest:
+                x = upsample_nearest(x)
+            noise = self._noise(noise_keys, scale, x.shape) if self.noise else None
+            x = self.blocks[scale](x, alignments[scale], target_labels[scale], noise, present[scale])
+        x = self.to_rgb(zero_padding(nn.leaky_relu(x, 0.2), present[0]))
+        return jnp.tanh(x.astype(jnp.float32))
+
+    def _noise(self, keys, scale, shape):
+        if keys is None:
+            return jnp.zeros((*shape[:3], 2), self.dtype)
+        maps = [
+            position_noise(jax.vmap(lambda key, i=i: jax.random.fold_in(key, 2 * scale + i))(keys), *shape[1:3])
+            for i in (0, 1)
+        ]
+        return jnp.concatenate(maps, axis=-1)
+
+    def __call__(self, label, exemplar, exemplar_label, taps, statistics, noise_keys=None, valid=None):
+        """One forward pass.
+
+        Args:
+          label: [b, h, w] int in 0..C, the target's layout.
+          exemplar: [b, h', w', 3] float in [-1, 1].
+          exemplar_label: [b, h', w'] int in 0..C.
+          taps: the five VGG taps of the exemplar (mscaflax.nets.vgg).
+          statistics: TapStatistics.
+          noise_keys: [b] typed random keys, or None for no noise.
+          valid: None or [b, h, w] bool, False where the target's map is padding.
+
+        Returns:
+          A Synthesis.
+        """
+        target_labels = self.label_pyramid(label, valid)
+        exemplar_labels = self.label_pyramid(exemplar_label)
+        alignments = self.align(target_labels, exemplar, exemplar_labels, taps, statistics, valid)
+        return Synthesis(self.decode(alignments, target_labels, noise_keys, valid), alignments)

@@ -1,0 +1,134 @@
+"""Masked spatial-channel attention (Zheng et al., ECCV 2020; the formulas are written out in docs/method.md).
+
+Axes: b batch, h w positions, k regions, n image channels, m label channels. The exemplar's positions and the
+target's need not be of one size.
+"""
+
+from typing import Any
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mscaflax.nets.layers import layer_norm
+
+
+@flax.struct.dataclass
+class Alignment:
+    """What one scale hands to the synthesis.
+
+    Attributes:
+      features: [b, h, w, n] the exemplar's features, laid out as the target (F_x1).
+      assignment: [b, h, w, k] float32 β, which region each target position takes; None without regions.
+      values: [b, k, n] γ·V, filled, the style of each region; None without regions.
+      attention: [b, h, w, k] float32 α over the exemplar's positions; None without regions.
+      gate: [b, k] float32 γ in [0, 1]; None without regions.
+    """
+
+    features: Any
+    assignment: Any = None
+    values: Any = None
+    attention: Any = None
+    gate: Any = None
+
+    def with_values(self, values):
+        """The same assignment with other region values [b, k, n], as style interpolation needs."""
+        return self.replace(features=distribute(self.assignment, values), values=values)
+
+
+def distribute(assignment_bhwk, values_bkn):
+    """Hands each target position the values of the regions it takes; [b, h, w, n], in the values' dtype."""
+    return jnp.einsum("bhwk,bkn->bhwn", assignment_bhwk.astype(values_bkn.dtype), values_bkn)
+
+
+def spatial_attention(logits_bhwk):
+    """α: softmax of each region's logits over the exemplar's positions, float32."""
+    return jax.nn.softmax(logits_bhwk.astype(jnp.float32), axis=(1, 2))
+
+
+def channel_attention(logits_bhwk):
+    """β: softmax over regions at each target position, float32."""
+    return jax.nn.softmax(logits_bhwk.astype(jnp.float32), axis=-1)
+
+
+class MaskedSpatialChannelAttention(nn.Module):
+    """One scale of the alignment: α gathers K regions of the exemplar, β hands them out, γ masks them.
+
+    Cost is O(h·w·k·(n+m)), linear in the number of positions.
+
+    Attributes:
+      num_regions: K.
+      masking: whether γ is computed; without it γ = 1.
+      mask_fill: what a masked region holds: `zero`, or `global`, the exemplar's mean feature times 1-γ.
+      gate_channels: width of γ's hidden layer.
+      dtype: dtype of the products; softmax, γ and layer norms are float32 in any case.
+    """
+
+    num_regions: int
+    masking: bool = True
+    mask_fill: str = "zero"
+    gate_channels: int = 32
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, image_bhwn, exemplar_label_bhwm, target_label_bhwm, coverage=None):
+        """Aligns the exemplar's features with the target's layout.
+
+        Args:
+          image_bhwn: F_x2, features of the exemplar.
+          exemplar_label_bhwm: F_c2, label features of the exemplar, same h and w.
+          target_label_bhwm: F_c1, label features of the target, its own h and w.
+          coverage: None, or [b, h, w, 1] float32, the share of content in each target position; padding
+            has no weight in γ.
+
+        Returns:
+          An Alignment.
+        """
+        if self.mask_fill not in ("zero", "global"):
+            raise ValueError(f"mask_fill is {self.mask_fill!r}, allowed are 'zero' and 'global'")
+        image = image_bhwn.astype(self.dtype)
+        num_image, num_label = image_bhwn.shape[-1], exemplar_label_bhwm.shape[-1]
+        # Layer-normalized inputs and fan-in scaled weights give logits of deviation 1 per term. The
+        # temperatures raise that to about 2: softmax over thousands of positions stays uniform otherwise.
+        init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+        w_x = self.param("image_projection", init, (num_image, self.num_regions)).astype(self.dtype)
+        w_c = self.param("label_projection", init, (num_label, self.num_regions)).astype(self.dtype)
+        a = self.param("alpha_temperature", nn.initializers.constant(2**0.5), ())
+        b = self.param("beta_temperature", nn.initializers.constant(2.0), ())
+
+        label_logits = jnp.einsum("bhwm,mk->bhwk", layer_norm(exemplar_label_bhwm.astype(self.dtype)), w_c)
+        image_logits = jnp.einsum("bhwn,nk->bhwk", layer_norm(image), w_x)
+        alpha = spatial_attention(a * (image_logits + label_logits).astype(jnp.float32))
+        target_logits = jnp.einsum("bhwm,mk->bhwk", layer_norm(target_label_bhwm.astype(self.dtype)), w_c)
+        beta = channel_attention(b * target_logits.astype(jnp.float32))
+
+        values = jnp.einsum("bhwk,bhwn->bkn", alpha.astype(self.dtype), image)
+        if self.masking:
+            gamma = self._gate(alpha, beta, exemplar_label_bhwm, target_label_bhwm, coverage)
+            gate = gamma[..., None].astype(self.dtype)
+            masked = gate * values
+            if self.mask_fill == "global":
+                masked = masked + (1 - gate) * image.mean(axis=(1, 2))[:, None, :]
+            values = masked
+        else:
+            gamma = jnp.ones((image.shape[0], self.num_regions), jnp.float32)
+        return Alignment(distribute(beta, values), beta, values, alpha, gamma)
+
+    def _gate(self, alpha, beta, exemplar_label, target_label, coverage):
+        """γ [b, k] from what each region is, who takes it, how much is taken and which region it is."""
+        exemplar_label = exemplar_label.astype(jnp.float32)
+        target_label = target_label.astype(jnp.float32)
+        taken = beta if coverage is None else beta * coverage
+        positions = beta.shape[1] * beta.shape[2] if coverage is None else coverage.sum(axis=(1, 2))
+        demand = taken.sum(axis=(1, 2))
+        region_is = jnp.einsum("bhwk,bhwm->bkm", alpha, exemplar_label)
+        consumer_is = jnp.einsum("bhwk,bhwm->bkm", taken, target_label) / (demand[..., None] + 1e-6)
+        share = (demand / positions * self.num_regions)[..., None]
+        embedding = self.param("region_embedding", nn.initializers.normal(1.0), (self.num_regions, 8))
+        embedding = jnp.broadcast_to(embedding[None], (alpha.shape[0], *embedding.shape))
+        inputs = jnp.concatenate([region_is, consumer_is, share, embedding], axis=-1)
+        hidden = nn.relu(nn.Dense(self.gate_channels, name="gate_hidden")(inputs))
+        # The bias of +2 opens every region at the start: sigmoid(2) is 0.88.
+        logit = nn.Dense(1, bias_init=nn.initializers.constant(2.0), name="gate_out")(hidden)
+        return jax.nn.sigmoid(logit[..., 0])

@@ -1,0 +1,97 @@
+"""Spatially-adaptive modulation and the residual block made of it (after SPADE, Park et al., CVPR 2019)."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from mscaflax.nets.layers import normalize, zero_padding
+from mscaflax.nets.msca import distribute
+
+
+class SpadeModulation(nn.Module):
+    """Scale and shift per position by 3×3 convolutions over [F_x1, F_c1].
+
+    Attributes:
+      channels: channels of what is modulated.
+      hidden: channels of the shared hidden layer.
+      dtype: compute dtype.
+    """
+
+    channels: int
+    hidden: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, alignment, label_features, valid=None):
+        """An Alignment or None, F_c1 [b, h, w, m] → (scale, shift), each [b, h, w, channels]."""
+        inputs = label_features
+        if alignment is not None:
+            inputs = jnp.concatenate([alignment.features, label_features.astype(alignment.features.dtype)], -1)
+        x = nn.Conv(self.hidden, (3, 3), dtype=self.dtype, name="hidden")(zero_padding(inputs, valid))
+        x = zero_padding(nn.relu(x), valid)
+        return jnp.split(nn.Conv(2 * self.channels, (3, 3), dtype=self.dtype, name="out")(x), 2, axis=-1)
+
+
+class DecoupledModulation(nn.Module):
+    """Scale and shift once per region by a dense layer on γ·V, handed out by β, plus a 1×1 of F_c1.
+
+    Costs O(h·w·k·2c) in place of full-resolution 3×3 convolutions. Attributes as SpadeModulation's; `hidden`
+    is the width of the region-wise hidden layer.
+    """
+
+    channels: int
+    hidden: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, alignment, label_features, valid=None):
+        """As SpadeModulation's; an alignment without regions raises ValueError."""
+        out = nn.Conv(2 * self.channels, (1, 1), dtype=self.dtype, name="label")(label_features)
+        if alignment is not None:
+            if alignment.values is None:
+                raise ValueError("decoupled modulation needs an alignment with regions")
+            x = nn.relu(nn.Dense(self.hidden, dtype=self.dtype, name="hidden")(alignment.values))
+            x = nn.Dense(2 * self.channels, use_bias=False, dtype=self.dtype, name="region")(x)
+            out = out + distribute(alignment.assignment, x)
+        return jnp.split(out, 2, axis=-1)
+
+
+MODULATIONS = {"spade": SpadeModulation, "decoupled": DecoupledModulation}
+
+
+class ModulatedBlock(nn.Module):
+    """Residual block: twice noise, normalization, modulation, activation, 3×3 convolution.
+
+    Attributes:
+      channels: channels of the result.
+      hidden: width of the modulations' hidden layer.
+      modulation: a key of MODULATIONS.
+      normalization: `instance` or `position`.
+      dtype: compute dtype.
+    """
+
+    channels: int
+    hidden: int
+    modulation: str = "spade"
+    normalization: str = "instance"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, alignment, label_features, noise=None, valid=None):
+        """x [b, h, w, c], noise None or [b, h, w, 2] → [b, h, w, channels]."""
+        skip = x
+        if x.shape[-1] != self.channels:
+            skip = nn.Conv(self.channels, (1, 1), use_bias=False, dtype=self.dtype, name="skip")(x)
+        for i in (0, 1):
+            channels = x.shape[-1]
+            if noise is not None:
+                strength = self.param(f"noise{i}", nn.initializers.zeros, (channels,))
+                x = x + noise[..., i : i + 1].astype(x.dtype) * strength.reshape(1, 1, 1, -1).astype(x.dtype)
+            modulation = MODULATIONS[self.modulation](channels, self.hidden, self.dtype, name=f"modulation{i}")
+            scale, shift = modulation(alignment, label_features, valid)
+            x = normalize(x, self.normalization, valid) * (1 + scale) + shift
+            x = zero_padding(nn.leaky_relu(x, 0.2), valid)
+            # The first convolution stands before a normalization, which would cancel its bias.
+            x = nn.Conv(self.channels, (3, 3), use_bias=i == 1, dtype=self.dtype, name=f"conv{i}")(x)
+        return skip + x
