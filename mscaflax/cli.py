@@ -1,0 +1,160 @@
+"""The command line `mscaflax COMMAND`: one table of commands, each in a module of its own.
+
+A command module in `mscaflax.commands` offers
+
+    HELP = "one line"
+    def add_arguments(parser: argparse.ArgumentParser) -> None
+    def run(args: argparse.Namespace) -> int          # the exit status
+
+and is light to import: it loads JAX, TensorFlow and the rest inside `run`. A command with a config
+finds its `--config=FILE[:ARGS]` and `--config.KEY=VALUE` items, untouched, in `args.config_argv`, to
+be given to `mscaflax.config.load_config`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import errno
+import importlib
+import re
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple, NoReturn
+
+import mscaflax
+from mscaflax.errors import UserError
+
+
+class Command(NamedTuple):
+    """Where a command lives, and whether it takes `--config`."""
+
+    module: str
+    takes_config: bool = False
+
+
+COMMANDS = {
+    "prepare": Command("mscaflax.commands.prepare"),
+    "train": Command("mscaflax.commands.train", takes_config=True),
+    "evaluate": Command("mscaflax.commands.evaluate"),
+    "synthesize": Command("mscaflax.commands.synthesize"),
+}
+
+CONFIG_HELP = """\
+config:
+  --config=FILE[:ARGS]   a config file, or the name of a shipped one (scenes64)
+  --config.KEY=VALUE     overrides one value of it, e.g. --config.train.steps=100
+"""
+
+_CONFIG_ITEM = re.compile(r"--config(=|\.|$)|--noconfig\.")
+
+# What the file system can refuse although the program is right.
+_ENVIRONMENT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose complaints are UserErrors: one line, no usage text before it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see `{self.prog} --help`)")
+
+
+def split_config(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Splits `argv` into (config items, all other items), each in its order.
+
+    A config item is `--config...` or `--noconfig.KEY`; one without `=` takes the next item as its value
+    unless that starts with a dash (`--config scenes64` becomes `--config=scenes64`).
+    """
+    config, rest = [], []
+    items = iter(range(len(argv)))
+    for i in items:
+        item = argv[i]
+        if not _CONFIG_ITEM.match(item):
+            rest.append(item)
+        elif "=" not in item and i + 1 < len(argv) and not argv[i + 1].startswith("-"):
+            config.append(f"{item}={argv[next(items)]}")
+        else:
+            config.append(item)
+    return config, rest
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {importlib.import_module(c.module).HELP}" for name, c in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: mscaflax COMMAND [ARGUMENTS]",
+            "",
+            "An image with the layout of a label map and the style of an example photo.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "options:",
+            "  -h, --help  this text; `mscaflax COMMAND --help` for one command",
+            "  --version   print the version",
+        ]
+    )
+
+
+def _unknown_command(name: str) -> UserError:
+    close = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"the commands are {', '.join(COMMANDS)}"
+    return UserError(f"unknown command {name!r}: {hint}")
+
+
+def run(argv: Sequence[str]) -> int:
+    """Runs the command in `argv` (without the program's name); returns its exit status.
+
+    Raises:
+      UserError: unknown command or argument, or wrong input found by the command.
+    """
+    if not argv:
+        raise UserError("no command given (see `mscaflax --help`)")
+    name, *rest = argv
+    if name in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if name == "--version":
+        print(f"mscaflax {mscaflax.__version__}")
+        return 0
+    if name not in COMMANDS:
+        raise _unknown_command(name)
+    command = COMMANDS[name]
+    module = importlib.import_module(command.module)
+    parser = _Parser(
+        prog=f"mscaflax {name}",
+        description=module.HELP,
+        epilog=CONFIG_HELP if command.takes_config else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(parser)
+    config_argv = []
+    if command.takes_config:
+        config_argv, rest = split_config(rest)
+    args = parser.parse_args(rest)
+    if command.takes_config:
+        args.config_argv = config_argv
+    return module.run(args)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status.
+
+    0 done, 2 wrong input (one line on stderr says what), 130 interrupted; anything else is the
+    command's own. An exception that is no one's input error passes through with its traceback.
+    """
+    try:
+        return run(sys.argv[1:] if argv is None else argv)
+    except UserError as error:
+        message = str(error)
+    except OSError as error:
+        if error.errno not in _ENVIRONMENT_ERRORS:
+            raise
+        message = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
+    except KeyboardInterrupt:
+        print("mscaflax: interrupted", file=sys.stderr)
+        return 130
+    print(f"mscaflax: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
