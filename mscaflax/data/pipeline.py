@@ -1,0 +1,296 @@
+"""The input pipeline: batches of patch pairs, random-access and stateless, by tf.data.
+
+The batch of step n is a pure function of (dataset, seed, n). Nothing is skipped or carried over: a run that
+resumes at step n asks for batch n and has it at once. Example j of batch n has the position
+g = n * batch_size + j in an endless stream; epoch g // N is a permutation of the N photos (`index_shuffle`,
+a permutation that takes no memory), and everything random about the example comes from Philox words keyed by
+(seed, g). So with several processes, each reading a contiguous slice of every batch, no photo is read twice
+in an epoch, and the global batch does not depend on their number.
+
+Random access to the encoded photos runs in `tf.numpy_function` (array_record has no tf.data reader);
+decoding, cropping and resizing are TensorFlow ops, in parallel and in a fixed order.
+"""
+
+import os
+import struct
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import Any, Protocol
+
+import numpy as np
+
+from mscaflax.data.pairs import WORDS_PER_PAIR, random_words, sample_pair
+from mscaflax.data.tensorflow import import_tensorflow
+from mscaflax.errors import UserError
+
+Batch = dict[str, np.ndarray]
+
+_BATCH_KEYS = ("image", "label", "exemplar", "exemplar_label")
+_TRAINING_STREAM, _EVALUATION_STREAM = 0, 1
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+class Source(Protocol):
+    """Random access to photos: `source[i]` has "image" (JPEG or PNG bytes), "label" (8-bit PNG), "name"."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+
+class BatchIterator(Iterator[Batch]):
+    """Iterates over batches and measures how long its user had to wait for them.
+
+    Attributes:
+      waited_seconds: time spent inside `next` since the start or the last `take_waited_seconds`.
+      batches: number of batches handed out so far.
+    """
+
+    def __init__(self, dataset: Any, failures: list[UserError]):
+        self._batches = dataset.as_numpy_iterator()
+        self._failures = failures
+        self.waited_seconds = 0.0
+        self.batches = 0
+
+    def __next__(self) -> Batch:
+        errors = import_tensorflow().errors
+        start = time.perf_counter()
+        try:
+            batch = next(self._batches)
+        except errors.OpError as error:
+            # TensorFlow turns exceptions of a numpy_function into text; the original says what to do.
+            raise self._failures[0] if self._failures else _unreadable(error) from error
+        finally:
+            self.waited_seconds += time.perf_counter() - start
+        self.batches += 1
+        return batch
+
+    def take_waited_seconds(self) -> float:
+        """Returns `waited_seconds` and sets it to zero, for a share of the time between two log lines."""
+        waited, self.waited_seconds = self.waited_seconds, 0.0
+        return waited
+
+
+def pair_batches(
+    source: Source,
+    *,
+    size: int,
+    num_classes: int,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    self_share: float = 0.25,
+    side_range: tuple[float, float] = (0.5, 1.0),
+    flip: bool = False,
+    process_index: int = 0,
+    process_count: int = 1,
+    threads: int | None = None,
+    prefetch: int = 2,
+) -> BatchIterator:
+    """An endless iterator over this process's slice of the batches of patch pairs, from `start_step` on.
+
+    Each batch is a dict of read-only numpy arrays; b = batch_size / process_count, h = w = size,
+    C = num_classes: image [b, h, w, 3] float32 in [-1, 1] (the target patch), label [b, h, w] int32 in 0..C
+    (C = unlabelled), exemplar and exemplar_label likewise. Photos are resized by antialiased bicubic
+    interpolation, label maps by taking the nearest pixel centre. The slices of all processes, concatenated in
+    order, are the global batch.
+
+    Args:
+      source: random access to the photos.
+      size: side of the returned patches, in pixels.
+      num_classes: C; a larger id in a label map is an error.
+      batch_size: the global batch size, a multiple of `process_count`. It may exceed the number of photos.
+      seed: 0 .. 2^63 - 1.
+      start_step: the batch to begin with; costs nothing.
+      self_share: share of the examples whose exemplar is the target patch itself (self reconstruction). They
+        are spread evenly: of the first g examples of the stream exactly floor(g * self_share) are such.
+      side_range: range of the patch side as a share of min(short side, long side / 2).
+      flip: mirror both patches of a pair left to right, together, with probability 1/2.
+      process_index: which slice.
+      process_count: number of slices.
+      threads: threads of the pipeline's own pool; default: the CPU's cores, at most 16.
+      prefetch: batches held ready.
+
+    Raises:
+      UserError: a bad argument, here; a photo too small for two patches, a label outside 0..C or a record
+        that cannot be decoded, from `next`.
+    """
+    if process_count < 1 or not 0 <= process_index < process_count:
+        raise UserError(f"process {process_index} of {process_count} does not exist: count from 0")
+    if batch_size < 1 or batch_size % process_count:
+        raise UserError(f"batch size {batch_size} must be a positive multiple of {process_count} processes")
+    if start_step < 0:
+        raise UserError(f"start step {start_step} is negative")
+    if not 0 <= self_share <= 1:
+        raise UserError(f"self share {self_share} must lie in 0..1")
+    share = Fraction(self_share).limit_denominator(1_000_000)
+
+    def is_self(position: int) -> bool:
+        return (position + 1) * share // 1 > position * share // 1
+
+    tf = import_tensorflow()
+    load, failures = _loader(source, seed, _TRAINING_STREAM, side_range, flip, is_self)
+    local = batch_size // process_count
+    offset = process_index * local
+
+    @tf.autograph.experimental.do_not_convert
+    def position(k):
+        return k // local * batch_size + offset + k % local
+
+    dataset = tf.data.Dataset.range(start_step * local, np.iinfo(np.int64).max).map(position)
+    dataset = _examples(dataset, load, len(source), seed, size, num_classes, threads, _BATCH_KEYS)
+    return BatchIterator(dataset.batch(local, drop_remainder=True).prefetch(prefetch), failures)
+
+
+def evaluation_pairs(
+    source: Source,
+    *,
+    count: int,
+    size: int,
+    num_classes: int,
+    seed: int,
+    side_range: tuple[float, float] = (0.5, 1.0),
+    threads: int | None = None,
+) -> Batch:
+    """`count` frozen cross pairs: always the same for the same (dataset, count, size, seed, side_range).
+
+    The first `count` photos of a random permutation, one pair each; past the number of photos the next
+    permutation follows. A larger count only appends. The patches are not those of `pair_batches` with this
+    seed.
+
+    Returns:
+      The batch of `pair_batches` with b = count, and
+      name [count] object (str), index [count] int64 (the photo's place in `source`),
+      boxes [count, 2, 3] int32: (top, left, side) of target and exemplar in the photo, in pixels.
+
+    Raises:
+      UserError: as `pair_batches`.
+    """
+    if count < 1:
+        raise UserError(f"{count} evaluation pairs: ask for at least one")
+    tf = import_tensorflow()
+    load, failures = _loader(source, seed, _EVALUATION_STREAM, side_range, False, lambda position: False)
+    keys = (*_BATCH_KEYS, "name", "index", "boxes")
+    positions = tf.data.Dataset.range(count)
+    dataset = _examples(positions, load, len(source), seed, size, num_classes, threads, keys)
+    pairs = next(BatchIterator(dataset.batch(count), failures))
+    pairs["name"] = np.array([name.decode() for name in pairs["name"]], object)
+    return pairs
+
+
+def _loader(
+    source: Source,
+    seed: int,
+    stream: int,
+    side_range: tuple[float, float],
+    flip: bool,
+    is_self: Callable[[int], bool],
+) -> tuple[Callable, list[UserError]]:
+    """The Python side of an example: (position, index) -> encoded photo and map, name, boxes, mirrored."""
+    failures: list[UserError] = []
+    if not 0 <= seed < 1 << 63:
+        raise UserError(f"seed {seed} must lie in 0..2^63-1")
+    if not len(source):
+        raise UserError("the dataset has no photos: prepare it again")
+
+    def load(position: np.ndarray, index: np.ndarray):
+        try:
+            record = source[int(index)]
+            name = record["name"]
+            name = name.decode() if isinstance(name, bytes) else str(name)
+            words = random_words(seed, stream, int(position), WORDS_PER_PAIR + 1)
+            try:
+                pair = sample_pair(*_png_size(record["label"]), words[:WORDS_PER_PAIR], side_range)
+            except UserError as error:
+                raise UserError(f"{name}: {error}") from error
+        except UserError as error:
+            failures.append(error)
+            raise
+        exemplar = pair.target if is_self(int(position)) else pair.exemplar
+        boxes = np.array([(*pair.target, pair.side), (*exemplar, pair.side)], np.int32)
+        return record["image"], record["label"], name.encode(), boxes, np.bool_(flip and words[-1] >> 63)
+
+    return load, failures
+
+
+def _examples(
+    positions: Any,
+    load: Callable,
+    photos: int,
+    seed: int,
+    size: int,
+    num_classes: int,
+    threads: int | None,
+    keys: tuple[str, ...],
+) -> Any:
+    """A tf.data.Dataset of single examples, in order, from one of positions in the stream."""
+    tf = import_tensorflow()
+    threads = threads or min(16, os.cpu_count() or 1)
+
+    @tf.autograph.experimental.do_not_convert
+    def example(position):
+        index = tf.random.experimental.index_shuffle(
+            position % photos, seed=tf.stack([tf.constant(seed, tf.int64), position // photos]),
+            max_index=tf.constant(photos - 1, tf.int64),
+        )  # fmt: skip
+        image, label, name, boxes, mirrored = tf.numpy_function(
+            load, [position, index], [tf.string, tf.string, tf.string, tf.int32, tf.bool]
+        )
+        boxes = tf.ensure_shape(boxes, [2, 3])
+        # decode_jpeg reads PNG as well; the accurate transform is the one other decoders use.
+        image = tf.io.decode_jpeg(image, channels=3, dct_method="INTEGER_ACCURATE")
+        label = tf.io.decode_png(label, channels=1)
+        same_size = tf.debugging.Assert(
+            tf.reduce_all(tf.shape(image) == tf.shape(label) + [0, 0, 2]),
+            [name, ": photo and label map differ in size:", tf.shape(image), tf.shape(label)],
+        )
+        with tf.control_dependencies([same_size]):
+            target_patch, target_map = _patch(image, label, boxes[0], size, mirrored)
+            exemplar_patch, exemplar_map = _patch(image, label, boxes[1], size, mirrored)
+        largest = tf.maximum(tf.reduce_max(target_map), tf.reduce_max(exemplar_map))
+        in_range = tf.debugging.Assert(
+            largest <= num_classes, [name, ": label", largest, "is outside 0 ..", num_classes]
+        )
+        with tf.control_dependencies([in_range]):
+            target_map, exemplar_map = tf.identity(target_map), tf.identity(exemplar_map)
+        values = {
+            "image": target_patch, "label": target_map,
+            "exemplar": exemplar_patch, "exemplar_label": exemplar_map,
+            "name": name, "index": index, "boxes": boxes,
+        }  # fmt: skip
+        return {key: values[key] for key in keys}
+
+    options = tf.data.Options()
+    options.deterministic = True
+    options.autotune.enabled = False
+    # A pool of its own, one thread per op: the step's computation keeps its cores.
+    options.threading.private_threadpool_size = threads
+    options.threading.max_intra_op_parallelism = 1
+    return positions.map(example, num_parallel_calls=threads, deterministic=True).with_options(options)
+
+
+def _patch(image: Any, label: Any, box: Any, size: int, mirrored: Any) -> tuple[Any, Any]:
+    """Cuts one patch out of uint8 [h, w, 3] and [h, w, 1]: float32 [size, size, 3], int32 [size, size]."""
+    tf = import_tensorflow()
+    top, left, side = box[0], box[1], box[2]
+    begin, extent = tf.stack([top, left, 0]), tf.stack([side, side, -1])
+    # Bicubic, since patches may have to grow as well as shrink; it overshoots at edges.
+    photo = tf.image.resize(tf.slice(image, begin, extent), [size, size], "bicubic", antialias=True)
+    photo = tf.clip_by_value(photo / 127.5 - 1, -1, 1)
+    classes = tf.image.resize(tf.slice(label, begin, extent), [size, size], "nearest")
+    photo, classes = tf.cond(mirrored, lambda: (photo[:, ::-1], classes[:, ::-1]), lambda: (photo, classes))
+    photo, classes = tf.ensure_shape(photo, [size, size, 3]), tf.ensure_shape(classes, [size, size, 1])
+    return photo, tf.cast(classes[..., 0], tf.int32)
+
+
+def _png_size(png: bytes) -> tuple[int, int]:
+    if png[:8] != _PNG_SIGNATURE or len(png) < 24:
+        raise UserError("its label map is no PNG: prepare the dataset again")
+    width, height = struct.unpack(">II", png[16:24])
+    return height, width
+
+
+def _unreadable(error: Exception) -> UserError:
+    line = str(error).replace("\n", " ")
+    return UserError(f"a record of the dataset cannot be used; prepare the dataset again ({line[:300]})")
