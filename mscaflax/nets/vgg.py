@@ -69,6 +69,7 @@ def conv_relu(
     stride: int = 1,
     padding: int = 1,
     dtype: jnp.dtype = jnp.float32,
+    precision: lax.Precision | None = None,
 ) -> jax.Array:
     """relu(conv(x) + bias) of [b, h, w, in] with kernel [kh, kw, in, out], computed in `dtype`."""
     x = lax.conv_general_dilated(
@@ -77,6 +78,7 @@ def conv_relu(
         window_strides=(stride, stride),
         padding=((padding, padding), (padding, padding)),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=precision,
     )
     return jnp.maximum(x + jnp.asarray(params["bias"], dtype).reshape(1, 1, 1, -1), 0)
 
@@ -88,17 +90,24 @@ def max_pool(x: jax.Array, window: int, stride: int) -> jax.Array:
     )
 
 
-def vgg16_taps(params: Params, images: jax.Array, *, dtype: jnp.dtype = jnp.float32) -> tuple[jax.Array, ...]:
+def vgg16_taps(
+    params: Params,
+    images: jax.Array,
+    *,
+    dtype: jnp.dtype = jnp.float32,
+    precision: lax.Precision | None = None,
+) -> tuple[jax.Array, ...]:
     """Features of VGG-16 after the last activation of each of its five stages.
 
     Args:
       params: of `load_vgg16`.
       images: [b, h, w, 3] in [-1, 1], h and w at least 16; normalized for ImageNet inside.
       dtype: the dtype that the convolutions compute in.
+      precision: of the convolutions; metrics ask for `HIGHEST`, since accelerators round float32 by default.
 
     Returns:
       relu1_2 [b, h, w, 64], relu2_2 [b, h/2, w/2, 128], relu3_3 [b, h/4, w/4, 256],
-      relu4_3 [b, h/8, w/8, 512] and relu5_3 [b, h/16, w/16, 512], sizes rounded down; not negative, in `dtype`.
+      relu4_3 [b, h/8, w/8, 512] and relu5_3 [b, h/16, w/16, 512], sizes rounded down; at least 0, in `dtype`.
 
     Raises:
       ValueError: images of another rank or smaller than 16 pixels.
@@ -112,6 +121,6 @@ def vgg16_taps(params: Params, images: jax.Array, *, dtype: jnp.dtype = jnp.floa
         if taps:
             x = max_pool(x, 2, 2)
         for _ in stage:
-            x = conv_relu(x, next(convs), dtype=dtype)
+            x = conv_relu(x, next(convs), dtype=dtype, precision=precision)
         taps.append(x)
     return tuple(taps)

@@ -1,0 +1,109 @@
+import math
+
+import numpy as np
+import pytest
+
+from mscaflax.evaluation.metrics import Mean, bootstrap_interval, psnr, ssim, to_float, to_uint8
+
+skimage_metrics = pytest.importorskip("skimage.metrics")
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 256, (3, 6, 7, 3)).repeat(4, 1).repeat(4, 2).astype(np.uint8)
+    noise = rng.normal(0, [[[[5]]], [[[20]]], [[[60]]]], a.shape)
+    return a, np.clip(a + noise, 0, 255).astype(np.uint8)
+
+
+def test_psnr_matches_scikit_image(images):
+    expected = [
+        skimage_metrics.peak_signal_noise_ratio(x, y, data_range=255) for x, y in zip(*images, strict=True)
+    ]
+    np.testing.assert_allclose(psnr(*images), expected, rtol=1e-12)
+
+
+def test_ssim_matches_scikit_image(images):
+    expected = [
+        skimage_metrics.structural_similarity(
+            x,
+            y,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            data_range=255,
+            channel_axis=-1,
+        )
+        for x, y in zip(*images, strict=True)
+    ]
+    np.testing.assert_allclose(ssim(*images), expected, rtol=1e-10)
+
+
+def test_equal_images(images):
+    a = images[0]
+    np.testing.assert_allclose(ssim(a, a), 1)
+    off_by_one = a.copy()
+    off_by_one[:, 0, 0, 0] ^= 1
+    np.testing.assert_allclose(psnr(a, a), psnr(a, off_by_one))
+    assert np.isfinite(psnr(a, a)).all()
+
+
+def test_metrics_round_to_8_bits_first(images):
+    a, b = images
+    x, y = to_float(a), to_float(b)
+    rng = np.random.default_rng(1)
+    x, y = (z + rng.uniform(-0.003, 0.003, z.shape) for z in (x, y))
+    np.testing.assert_array_equal(psnr(x, y), psnr(a, b))
+    np.testing.assert_array_equal(ssim(x, y), ssim(a, b))
+
+
+def test_rounding_is_exact_for_every_level_and_clips():
+    levels = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(to_uint8(to_float(levels)), levels)
+    np.testing.assert_array_equal(to_uint8(np.array([-3.0, -1, 1, 1.5])), [0, 0, 255, 255])
+    with pytest.raises(ValueError, match="not finite"):
+        to_uint8(np.array([np.nan]))
+
+
+def test_wrong_shapes(images):
+    a, b = images
+    with pytest.raises(ValueError, match="one shape"):
+        psnr(a, b[:1])
+    with pytest.raises(ValueError, match="11x11"):
+        ssim(a[:, :10], b[:, :10])
+
+
+def test_mean_is_the_same_for_any_batches_and_any_padding():
+    rng = np.random.default_rng(2)
+    values, weights = rng.normal(size=37), rng.uniform(0, 3, 37)
+    expected = np.average(values, weights=weights)
+    for batch in (1, 5, 8, 37, 64):
+        merged = Mean()
+        for start in range(0, 37, batch):
+            part, mask = values[start : start + batch], weights[start : start + batch]
+            padding = batch - part.size
+            part = np.pad(part, (0, padding), constant_values=np.nan)
+            merged = merged.merge(Mean.of(part, np.pad(mask, (0, padding))))
+        assert merged.compute() == pytest.approx(expected, rel=1e-12)
+
+
+def test_mean_of_nothing_and_of_wrong_weights():
+    assert math.isnan(Mean().compute())
+    assert math.isnan(Mean.of(np.ones(3), np.zeros(3)).compute())
+    with pytest.raises(ValueError, match="negative"):
+        Mean.of(np.ones(2), np.array([1, -1]))
+    with pytest.raises(ValueError, match="one shape"):
+        Mean.of(np.ones(2), np.ones(3))
+
+
+def test_bootstrap_interval_covers_as_often_as_it_says():
+    rng = np.random.default_rng(3)
+    inside = 0
+    for trial in range(200):
+        low, high = bootstrap_interval(rng.normal(5, 2, 60), seed=trial, samples=400)
+        inside += low <= 5 <= high
+    assert 0.88 <= inside / 200 <= 0.99
+    assert bootstrap_interval(np.arange(9.0)) == bootstrap_interval(np.arange(9.0))
+    assert bootstrap_interval(np.ones(4)) == (1, 1)
+    with pytest.raises(ValueError, match="at least 1"):
+        bootstrap_interval(np.array([]))
