@@ -1,0 +1,203 @@
+"""Scene styles: how everything in a scene looks, without saying what is where.
+
+A `Style` is a handful of plain numbers; `look_of` turns it into the colours of light and materials that the painters
+use. Every choice holds for the whole picture, so any part of it tells the style.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mscaflax.data.scene_elements import CLASS_NAMES, GRASS, TREE
+
+
+@dataclass(frozen=True)
+class Style:
+    """A style vector.
+
+    Attributes:
+      time: time of day in [0, 1): 0 midnight, 0.25 sunrise, 0.5 noon, 0.75 sunset.
+      season: in [0, 4): 0 spring, 1 summer, 2 autumn, 3 winter; between them is between them.
+      overcast: 0 (clear) to 1 (closed clouds).
+      haze: 0 (clear air) to 1 (fog).
+      shifts: 12 RGB triples in [-1, 1], added to the base colour (reflectance) of each class.
+      light: where the light comes from, -1 (left) to 1 (right).
+      frequency: texture frequency, 0.6 (broad) to 1.7 (fine).
+      grain: texture contrast, 0 to 1.
+    """
+
+    time: float
+    season: float
+    overcast: float
+    haze: float
+    shifts: tuple[tuple[float, float, float], ...]
+    light: float
+    frequency: float
+    grain: float
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colours derived from a style: float32 RGB [3] in about [0, 1] unless noted."""
+
+    zenith: np.ndarray
+    middle: np.ndarray
+    horizon: np.ndarray
+    disc: np.ndarray
+    glow: np.ndarray
+    key: np.ndarray  # direct light
+    ambient: np.ndarray
+    cloud_lit: np.ndarray
+    cloud_shade: np.ndarray
+    cloud_opacity: float
+    air: np.ndarray  # what distance fades to
+    density: float
+    albedo: np.ndarray  # [12, 3]
+    window_lit: np.ndarray
+    lights: float  # how far windows are lit, 0 to 1
+    light: float
+    contrast: float
+    frequency: float
+    grain: float
+
+
+# One row per hour: zenith, middle, horizon, disc, glow, key, ambient, cloud lit, cloud shade (8-bit sRGB).
+_HOURS = (
+    (0.00, "101838 1b2a55 35487a eef0e2 4a5f94 50648f 2f3c62 5f7099 26325a"),
+    (0.19, "22336c 4a5f9e 9a94bc f4ecd8 8a84b0 6f7299 4d5583 9a94bf 4a4f84"),
+    (0.25, "6f8fc4 b9b3cf f8c8a8 fff0cf ffb98a e8a98c 7a7ba0 ffd9c4 a592b4"),
+    (0.33, "6aa4dc a3cbe8 efe3c8 fff6dc ffe9b8 ffe2b8 8590a4 fff4e4 b7bccb"),
+    (0.50, "3f86cf 79b4e4 cbe4f2 fffbe6 fff6d8 fff6e4 8b9bb0 ffffff c3d0e0"),
+    (0.64, "5590c8 9dc0da f3deb0 fff3c8 ffdf9c ffdf9e 848a98 fff0d4 bfb5b4"),
+    (0.72, "7d93ba d8b89c fbc57c ffe9a8 ffb45c f9b163 7b7484 ffd79c b0909a"),
+    (0.77, "4f4f92 b06f98 f59a72 ffd59a ff8a5c d9805e 67598a f9a589 735a90"),
+    (0.83, "22386f 4c5f9f b493b4 f6e6d2 9a7fae 74719c 4b5485 8f86b4 464b80"),
+    (1.00, "101838 1b2a55 35487a eef0e2 4a5f94 50648f 2f3c62 5f7099 26325a"),
+)
+_HOUR_AT = np.array([row[0] for row in _HOURS])
+_LIGHTS_AT = np.array([1.0, 0.85, 0.4, 0.0, 0.0, 0.0, 0.35, 0.7, 0.95, 1.0])
+
+
+def _rgb(code: str) -> np.ndarray:
+    return np.array([int(code[i : i + 2], 16) for i in (0, 2, 4)], np.float32) / 255
+
+
+_HOUR_COLOURS = np.stack([np.stack([_rgb(c) for c in row[1].split()]) for row in _HOURS])  # [hours, 9, 3]
+
+# Reflectance of each class in a neutral light; grass and tree follow the seasons instead.
+_BASE = np.stack([_rgb(c) for c in
+                  "8ab4dc fff4d0 f4f4f6 7c7a86 7aa650 4a7a4a 3d7f9c dcc290 807e80 c8a284 46566c eef2f8".split()])  # fmt: skip
+_GRASS = np.stack([_rgb(c) for c in ("8fbf58", "6f9f4c", "bfa258", "b9bca4")])
+_TREE = np.stack([_rgb(c) for c in ("86b060", "3f7a4a", "c8703a", "8d8f92")])
+
+# Families of colours that a place may have; a style takes one of each and strays a little from it.
+_FAMILIES = {
+    "mountain": "7c7a86 6f7f94 8d7468 94705e 667a74 857a94",
+    "water": "3d7f9c 2f6f8c 3f9490 35588c 5b8a86 486f86",
+    "sand": "dcc290 e6d2ac d8a880 c99a72 dcb8a4 d0c8b4",
+    "road": "807e80 8e867c 6c7078 9a8470 a4988c 757084",
+    "building": "c8a284 dcc8a4 b8705a 8fa0ac d8d0c4 a8b096 c98f84 8c8078 d6b070 98748c",
+    "window": "46566c 3c5058 5a5a60 4a6484 54485c 3e6a70",
+}
+
+
+def sample_style(seed: int, index: int) -> Style:
+    """Style number `index` of the stream `seed`; a pure function of the two.
+
+    Args:
+      seed: non-negative integer, the stream.
+      index: non-negative integer.
+    """
+    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([0x57, seed, index])))
+    time = float(rng.uniform(0.0, 1.0))
+    # Nights look alike: fold most of the small hours onto the day so that light is seen in all its colours.
+    if time < 0.16 or time > 0.86:
+        time = time if rng.random() < 0.45 else float(rng.uniform(0.22, 0.8))
+    overcast = float(np.clip(rng.beta(0.7, 1.1), 0, 1))
+    haze = float(rng.beta(1.0, 2.6))
+    shifts = np.zeros((len(CLASS_NAMES), 3))
+    for name, family in _FAMILIES.items():
+        k = CLASS_NAMES.index(name)
+        codes = family.split()
+        shifts[k] = _rgb(codes[int(rng.integers(len(codes)))]) - _BASE[k]
+        shifts[k] += rng.normal(0, 0.02, 3) + rng.normal(0, 0.03)
+    for k in (GRASS, TREE):
+        shifts[k] = rng.normal(0, 0.03, 3) + rng.normal(0, 0.03)
+    shifts[:3] = rng.normal(0, 0.025, (3, 3))
+    shifts[-1] = rng.normal(0, 0.02, 3)
+    return Style(
+        time=time,
+        season=float(rng.uniform(0, 4)),
+        overcast=overcast,
+        haze=haze,
+        shifts=tuple(tuple(round(float(v), 4) for v in row) for row in shifts),
+        light=float(rng.choice((-1.0, 1.0)) * rng.uniform(0.45, 1.0)),
+        frequency=float(np.exp(rng.uniform(np.log(0.6), np.log(1.7)))),
+        grain=float(rng.uniform(0.25, 1.0)),
+    )
+
+
+def _mix(a, b, t):
+    return a + (b - a) * t
+
+
+def _gray(rgb: np.ndarray) -> np.ndarray:
+    return np.repeat((rgb @ np.array([0.30, 0.59, 0.11], np.float32))[..., None], 3, -1)
+
+
+def _seasonal(colours: np.ndarray, season: float) -> np.ndarray:
+    """Colour of a season in [0, 4), each holding for half its length before it turns into the next."""
+    k = int(season) % 4
+    t = np.clip((season - int(season) - 0.5) * 2, 0, 1)
+    return _mix(colours[k], colours[(k + 1) % 4], t * t * (3 - 2 * t))
+
+
+def look_of(style: Style) -> Look:
+    """The light and the materials that a style means."""
+    t = style.time % 1.0
+    k = int(np.searchsorted(_HOUR_AT, t, side="right")) - 1
+    f = np.float32((t - _HOUR_AT[k]) / (_HOUR_AT[k + 1] - _HOUR_AT[k]))
+    hour = _mix(_HOUR_COLOURS[k], _HOUR_COLOURS[k + 1], f)
+    shifts = np.asarray(style.shifts, np.float32)
+    zenith, middle, horizon, disc, glow, key, ambient, lit, shade = hour
+    cover = np.float32(style.overcast**1.3)
+    tint = np.float32([0.97, 1.0, 1.04])
+    dull = 0.80 * cover
+
+    def grey(colour, level=1.0):
+        return _mix(colour, _gray(colour) * tint * level, dull)
+
+    zenith, middle = grey(_mix(zenith, middle, 0.6 * cover), 0.98), grey(_mix(middle, horizon, 0.4 * cover))
+    horizon = grey(horizon)
+    zenith, middle, horizon = zenith + shifts[0], middle + shifts[0], horizon + shifts[0] * 0.7
+    key_out = grey(key) * (1 - 0.72 * cover)
+    ambient = grey(ambient) + 0.34 * cover * _gray(key)
+    air = _mix(_mix(horizon, middle, 0.35), _gray(horizon), 0.25 + 0.3 * cover)
+    albedo = _BASE + shifts
+    albedo[GRASS] = _seasonal(_GRASS, style.season) + shifts[GRASS]
+    albedo[TREE] = _seasonal(_TREE, style.season) + shifts[TREE]
+    night = float(np.interp(t, _HOUR_AT, _LIGHTS_AT))
+    lights = float(np.clip(night + 0.25 * cover, 0, 1))
+    return Look(
+        zenith=zenith,
+        middle=middle,
+        horizon=horizon,
+        disc=_mix(disc + shifts[1], middle + 0.25, 0.45 * cover),
+        glow=glow * (1 - 0.75 * cover),
+        key=key_out,
+        ambient=ambient,
+        cloud_lit=_mix(lit + shifts[2], _gray(_mix(lit, shade, 0.45)) * tint, dull),
+        cloud_shade=_mix(shade + shifts[2], _gray(shade) * tint * 0.86, dull),
+        cloud_opacity=float(0.9 + 0.1 * cover),
+        air=air,
+        density=float(0.10 + 0.75 * style.haze**1.4 + 0.12 * cover),
+        albedo=np.clip(albedo, 0.03, 1),
+        window_lit=np.float32([1.0, 0.80, 0.46]) + shifts[10] * 0.4,
+        lights=lights,
+        light=style.light,
+        contrast=float(1 - 0.6 * cover),
+        frequency=style.frequency,
+        grain=style.grain,
+    )

@@ -1,0 +1,67 @@
+"""The embedded dataset: procedural landscapes and streets, in numpy alone.
+
+A scene is a layout (what is where) and a style (how it looks: time of day, season, weather, a palette per class,
+direction of the light, texture frequency). The two are independent, so `render(layout_a, style_b)` is the true
+answer to "layout A in the style of scene B".
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mscaflax.data import scene_built, scene_paint
+from mscaflax.data.scene_canvas import Canvas
+from mscaflax.data.scene_elements import CLASS_NAMES, PALETTE, Disc, Layout
+from mscaflax.data.scene_layouts import KINDS, sample_layout
+from mscaflax.data.scene_styles import Style, look_of, sample_style
+from mscaflax.errors import UserError
+
+__all__ = [
+    "CLASS_NAMES", "KINDS", "PALETTE", "SIZE", "SPLITS", "Layout", "Style", "render", "sample_layout", "sample_style", "scene",
+]  # fmt: skip
+
+SPLITS = {"train": 4000, "val": 200, "test": 200}
+SIZE = (128, 256)
+_STREAMS = {"train": 1, "val": 2, "test": 3}
+_PAINTERS = scene_paint.PAINTERS | scene_built.PAINTERS
+
+
+def scene(split: str, index: int) -> tuple[Layout, Style]:
+    """Layout and style of scene `index` of a split; layouts and styles of different splits come from different streams.
+
+    Args:
+      split: train, val or test.
+      index: 0 ≤ index < SPLITS[split].
+
+    Raises:
+      UserError: for an unknown split or an index outside it.
+    """
+    if split not in SPLITS:
+        raise UserError(f"scenes has no split '{split}': choose one of {', '.join(SPLITS)}")
+    if not 0 <= index < SPLITS[split]:
+        raise UserError(f"scenes {split} has scenes 0 to {SPLITS[split] - 1}, not {index}")
+    return sample_layout(_STREAMS[split], index), sample_style(_STREAMS[split], index)
+
+
+def render(layout: Layout, style: Style, size: tuple[int, int] = SIZE) -> tuple[np.ndarray, np.ndarray]:
+    """Paint a layout in a style.
+
+    Scenes are 2:1; a size of another shape shows the largest centred part of its shape.
+
+    Args:
+      layout: what is where; it alone decides the label map.
+      style: how it looks.
+      size: (height, width) in pixels, at least 1 each.
+
+    Returns:
+      (image uint8 [h, w, 3] sRGB, label uint8 [h, w] in 0..11).
+    """
+    canvas = Canvas(layout, look_of(style), size)
+    canvas.suns = [(e.x, canvas.look.glow) for e in layout.elements if isinstance(e, Disc)]
+    scene_paint.paint_sky(canvas)
+    for element in layout.elements:
+        _PAINTERS[type(element)](canvas, element)
+    # A soft shoulder keeps bright colours from clipping flat.
+    bright = np.maximum(canvas.image, 0)
+    bright = np.where(bright > 0.8, 0.8 + 0.2 * np.tanh((bright - 0.8) / 0.2), bright)
+    return (bright * 255 + 0.5).astype(np.uint8), canvas.label
