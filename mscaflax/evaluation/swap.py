@@ -12,10 +12,10 @@ class by class,
 
 where s_k is the mean and the standard deviation of the RGB values (8-bit levels) in class k, a vector of
 six; k runs over the classes that cover at least 1% of y_a, of y_b, of a and of b each; and w_k is the mean
-area of class k in y_a and y_b, scaled so that the weights add up to 1. An output has the label map it was made
-from, so for outputs these are the classes that c, a and b share, weighted by their area in c. Unlabelled
-pixels belong to no class. A triple without a shared class is not counted; a tie is a failure. Chance is 50%: a
-network that ignores the exemplar, or follows it at random, passes no more than that.
+area of class k in y_a and y_b, scaled so that the weights add up to 1. An output has the label map it was
+made from, so for outputs these are the classes that c, a and b share, weighted by their area in c. Unlabelled
+pixels belong to no class. A triple without a shared class is not counted; a tie is a failure. Chance is 50%:
+a network that ignores the exemplar, or follows it at random, passes no more than that.
 
 The reference is the score of real images under the same rule: y_a is then the true patch of a's photo, i.e.
 the target patch that was cut from the photo of exemplar a, with its own label map; y_b likewise. Photos vary
