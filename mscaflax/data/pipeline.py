@@ -14,7 +14,7 @@ decoding, cropping and resizing are TensorFlow ops, in parallel and in a fixed o
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, Protocol
 
@@ -59,7 +59,6 @@ class BatchIterator(Iterator[Batch]):
         try:
             batch = next(self._batches)
         except errors.OpError as error:
-            # TensorFlow turns exceptions of a numpy_function into text; the original says what to do.
             raise self._failures[0] if self._failures else _unreadable(error) from error
         finally:
             self.waited_seconds += time.perf_counter() - start
@@ -122,15 +121,8 @@ def pair_batches(
         raise UserError(f"batch size {batch_size} must be a positive multiple of {process_count} processes")
     if start_step < 0:
         raise UserError(f"start step {start_step} is negative")
-    if not 0 <= self_share <= 1:
-        raise UserError(f"self share {self_share} must lie in 0..1")
-    share = Fraction(self_share).limit_denominator(1_000_000)
-
-    def is_self(position: int) -> bool:
-        return (position + 1) * share // 1 > position * share // 1
-
     tf = import_tensorflow()
-    load, failures = _loader(source, seed, _TRAINING_STREAM, side_range, flip, is_self)
+    reader = _Reader(source, seed, _TRAINING_STREAM, side_range, flip, self_share)
     local = batch_size // process_count
     offset = process_index * local
 
@@ -139,8 +131,8 @@ def pair_batches(
         return k // local * batch_size + offset + k % local
 
     dataset = tf.data.Dataset.range(start_step * local, np.iinfo(np.int64).max).map(position)
-    dataset = _examples(dataset, load, len(source), seed, size, num_classes, threads, _BATCH_KEYS)
-    return BatchIterator(dataset.batch(local, drop_remainder=True).prefetch(prefetch), failures)
+    dataset = _examples(dataset, reader, len(source), seed, size, num_classes, threads, _BATCH_KEYS)
+    return BatchIterator(dataset.batch(local, drop_remainder=True).prefetch(prefetch), reader.failures)
 
 
 def evaluation_pairs(
@@ -170,53 +162,77 @@ def evaluation_pairs(
     if count < 1:
         raise UserError(f"{count} evaluation pairs: ask for at least one")
     tf = import_tensorflow()
-    load, failures = _loader(source, seed, _EVALUATION_STREAM, side_range, False, lambda position: False)
+    reader = _Reader(source, seed, _EVALUATION_STREAM, side_range, flip=False, self_share=0)
     keys = (*_BATCH_KEYS, "name", "index", "boxes")
     positions = tf.data.Dataset.range(count)
-    dataset = _examples(positions, load, len(source), seed, size, num_classes, threads, keys)
-    pairs = next(BatchIterator(dataset.batch(count), failures))
+    dataset = _examples(positions, reader, len(source), seed, size, num_classes, threads, keys)
+    pairs = next(BatchIterator(dataset.batch(count), reader.failures))
     pairs["name"] = np.array([name.decode() for name in pairs["name"]], object)
     return pairs
 
 
-def _loader(
-    source: Source,
-    seed: int,
-    stream: int,
-    side_range: tuple[float, float],
-    flip: bool,
-    is_self: Callable[[int], bool],
-) -> tuple[Callable, list[UserError]]:
-    """The Python side of an example: (position, index) -> encoded photo and map, name, boxes, mirrored."""
-    failures: list[UserError] = []
-    if not 0 <= seed < 1 << 63:
-        raise UserError(f"seed {seed} must lie in 0..2^63-1")
-    if not len(source):
-        raise UserError("the dataset has no photos: prepare it again")
+class _Reader:
+    """The Python side of the pipeline: fetches records, draws their pairs, and keeps what went wrong.
 
-    def load(position: np.ndarray, index: np.ndarray):
+    TensorFlow turns an exception of a `numpy_function` into text, so `failures` holds the originals.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        seed: int,
+        stream: int,
+        side_range: tuple[float, float],
+        flip: bool,
+        self_share: float,
+    ):
+        if not 0 <= seed < 1 << 63:
+            raise UserError(f"seed {seed} must lie in 0..2^63-1")
+        if not 0 <= self_share <= 1:
+            raise UserError(f"self share {self_share} must lie in 0..1")
+        if not len(source):
+            raise UserError("the dataset has no photos: prepare it again")
+        self.failures: list[UserError] = []
+        self._source, self._side_range, self._flip = source, side_range, flip
+        self._seed, self._stream = seed, stream
+        self._share = Fraction(self_share).limit_denominator(1_000_000)
+
+    def load(self, position: np.ndarray, index: np.ndarray) -> tuple:
+        """(position, index) -> encoded photo, encoded map, name, boxes int32 [2, 3], mirrored."""
+        record = self._source[int(index)]
+        name = record["name"].decode() if isinstance(record["name"], bytes) else str(record["name"])
+        words = random_words(self._seed, self._stream, int(position), WORDS_PER_PAIR + 1)
         try:
-            record = source[int(index)]
-            name = record["name"]
-            name = name.decode() if isinstance(name, bytes) else str(name)
-            words = random_words(seed, stream, int(position), WORDS_PER_PAIR + 1)
-            try:
-                pair = sample_pair(*_png_size(record["label"]), words[:WORDS_PER_PAIR], side_range)
-            except UserError as error:
-                raise UserError(f"{name}: {error}") from error
+            pair = sample_pair(*_png_size(record["label"]), words[:WORDS_PER_PAIR], self._side_range)
         except UserError as error:
-            failures.append(error)
-            raise
-        exemplar = pair.target if is_self(int(position)) else pair.exemplar
+            raise self._fail(f"{name}: {error}") from error
+        exemplar = pair.target if self._is_self(int(position)) else pair.exemplar
         boxes = np.array([(*pair.target, pair.side), (*exemplar, pair.side)], np.int32)
-        return record["image"], record["label"], name.encode(), boxes, np.bool_(flip and words[-1] >> 63)
+        mirrored = np.bool_(self._flip and words[-1] >> 63)
+        return record["image"], record["label"], name.encode(), boxes, mirrored
 
-    return load, failures
+    def refuse(
+        self, name: bytes, photo: np.ndarray, label: np.ndarray, largest: np.ndarray, classes: np.ndarray
+    ):
+        """Raises the error of a record whose photo and map (shapes [3]) do not fit, or whose ids do not."""
+        if tuple(photo[:2]) != tuple(label[:2]):
+            sizes = f"photo {photo[1]}x{photo[0]}, label map {label[1]}x{label[0]}"
+            raise self._fail(f"{name.decode()}: {sizes} pixels differ: prepare the dataset again")
+        raise self._fail(
+            f"{name.decode()}: label {largest} is outside 0..{classes}: prepare the dataset again"
+        )
+
+    def _is_self(self, position: int) -> bool:
+        return (position + 1) * self._share // 1 > position * self._share // 1
+
+    def _fail(self, message: str) -> UserError:
+        self.failures.append(UserError(message))
+        return self.failures[-1]
 
 
 def _examples(
     positions: Any,
-    load: Callable,
+    reader: _Reader,
     photos: int,
     seed: int,
     size: int,
@@ -235,25 +251,19 @@ def _examples(
             max_index=tf.constant(photos - 1, tf.int64),
         )  # fmt: skip
         image, label, name, boxes, mirrored = tf.numpy_function(
-            load, [position, index], [tf.string, tf.string, tf.string, tf.int32, tf.bool]
+            reader.load, [position, index], [tf.string, tf.string, tf.string, tf.int32, tf.bool]
         )
         boxes = tf.ensure_shape(boxes, [2, 3])
         # decode_jpeg reads PNG as well; the accurate transform is the one other decoders use.
         image = tf.io.decode_jpeg(image, channels=3, dct_method="INTEGER_ACCURATE")
         label = tf.io.decode_png(label, channels=1)
-        same_size = tf.debugging.Assert(
-            tf.reduce_all(tf.shape(image) == tf.shape(label) + [0, 0, 2]),
-            [name, ": photo and label map differ in size:", tf.shape(image), tf.shape(label)],
-        )
-        with tf.control_dependencies([same_size]):
+        largest = tf.cast(tf.reduce_max(label), tf.int32)
+        fits = tf.reduce_all(tf.shape(image)[:2] == tf.shape(label)[:2]) & (largest <= num_classes)
+        facts = [name, tf.shape(image), tf.shape(label), largest, tf.constant(num_classes)]
+        fits = tf.cond(fits, lambda: fits, lambda: tf.numpy_function(reader.refuse, facts, tf.bool))
+        with tf.control_dependencies([fits]):
             target_patch, target_map = _patch(image, label, boxes[0], size, mirrored)
             exemplar_patch, exemplar_map = _patch(image, label, boxes[1], size, mirrored)
-        largest = tf.maximum(tf.reduce_max(target_map), tf.reduce_max(exemplar_map))
-        in_range = tf.debugging.Assert(
-            largest <= num_classes, [name, ": label", largest, "is outside 0 ..", num_classes]
-        )
-        with tf.control_dependencies([in_range]):
-            target_map, exemplar_map = tf.identity(target_map), tf.identity(exemplar_map)
         values = {
             "image": target_patch, "label": target_map,
             "exemplar": exemplar_patch, "exemplar_label": exemplar_map,
@@ -292,5 +302,5 @@ def _png_size(png: bytes) -> tuple[int, int]:
 
 
 def _unreadable(error: Exception) -> UserError:
-    line = str(error).replace("\n", " ")
-    return UserError(f"a record of the dataset cannot be used; prepare the dataset again ({line[:300]})")
+    reason = " ".join(str(error).split()).rpartition(": ")[2]
+    return UserError(f"a record of the dataset cannot be decoded ({reason[:200]}): prepare the dataset again")
