@@ -6,6 +6,7 @@ import difflib
 import importlib.util
 import json
 import os
+import runpy
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,12 +54,17 @@ def load_config(argv: Sequence[str]) -> ConfigDict:
     values = dict(_leaves(config))
     for item in overrides:
         _check_override(item, values)
-    parsed = _parse_flags(
-        ["mscaflax", *overrides],
-        lambda store, items: config_flags.DEFINE_config_dict(
-            "config", config, flag_values=store, sys_argv=items
-        ),
-    )
+    # A private set of flags: nothing of this command line is left for the next.
+    store = flags.FlagValues()
+    command_line = ["mscaflax", *overrides]
+    config_flags.DEFINE_config_dict("config", config, flag_values=store, sys_argv=command_line)
+    try:
+        store(command_line)
+    except flags.Error as error:
+        raise UserError(str(error)) from None
+    parsed = store.config
+    for item in overrides:
+        _check_tuple(item, values, parsed)
     return parsed.copy_and_resolve_references()
 
 
@@ -131,36 +137,16 @@ def _load_file(value: str) -> ConfigDict:
     """Runs the config file of `FILE[:ARGS]`."""
     name, *args = value.split(":", 1)
     file = _locate(name)
-    item = f"--config={':'.join([str(file), *args])}"
-    config = _parse_flags(
-        ["mscaflax", item],
-        lambda store, items: config_flags.DEFINE_config_file("config", flag_values=store, sys_argv=items),
-    )
-    if not isinstance(config, ConfigDict):
-        raise UserError(f"{file} is not a config: its get_config() must return a ConfigDict")
-    return config
-
-
-def _parse_flags(argv: list[str], define: Any) -> Any:
-    """Lets absl parse `argv` into a private set of flags; the flag `config` is what comes back."""
-    store = flags.FlagValues()
-    define(store, argv)
     try:
-        store(argv)
-        return store.config
+        config = runpy.run_path(str(file))["get_config"](*args)
     except UserError:
         raise
-    except flags.Error as error:
-        raise UserError(_last_line(error)) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # The file is the user's own program: whatever it raises is said in a line, its type included.
-        raise UserError(f"{argv[-1]} failed: {type(error).__name__}: {_last_line(error)}") from error
-
-
-def _last_line(error: Exception) -> str:
-    # ml_collections puts a config file's whole traceback into the message; its last line says it all.
-    lines = str(error).strip().splitlines()
-    return lines[-1].strip() if lines else "no reason given"
+        raise UserError(f"--config={value} failed: {type(error).__name__}: {error}") from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"--config={value} failed: its get_config() must return a ConfigDict")
+    return config
 
 
 def _check_override(item: str, values: Mapping[str, Any]) -> None:
@@ -171,14 +157,30 @@ def _check_override(item: str, values: Mapping[str, Any]) -> None:
         return
     if any(name.startswith(f"{key}.") for name in values):
         raise UserError(f"{flag} is a group of values: give one of them, as {flag}.KEY=VALUE")
-    close = difflib.get_close_matches(key, values, n=1) or _same_ending(key, values)
-    hint = f"did you mean --config.{close[0]}?" if close else f"the keys are {', '.join(values)}"
+    close = difflib.get_close_matches(key, values, n=1) or _similar_ending(key, values)
+    groups = ", ".join(dict.fromkeys(name.split(".")[0] for name in values))
+    hint = f"did you mean --config.{close[0]}?" if close else f"at its top are {groups}"
     raise UserError(f"the config has no value {key!r}: {hint}")
 
 
-def _same_ending(key: str, values: Mapping[str, Any]) -> list[str]:
-    last = key.rsplit(".", 1)[-1]
-    return [name for name in values if name.rsplit(".", 1)[-1] == last]
+def _check_tuple(item: str, values: Mapping[str, Any], config: ConfigDict) -> None:
+    """Raises UserError if an override gave a tuple elements of a type that the default has not."""
+    key = item.split("=", 1)[0].split(".", 1)[-1]
+    default = values.get(key)
+    if not isinstance(default, tuple) or not default:
+        return
+    kinds = {type(element) for element in default}
+    allowed = kinds | {int} if float in kinds else kinds
+    for element in dict(_leaves(config))[key]:
+        if type(element) not in allowed:
+            names = " or ".join(sorted(kind.__name__ for kind in kinds))
+            raise UserError(f"{item}: {element!r} is not {names}, as in the default {default}")
+
+
+def _similar_ending(key: str, values: Mapping[str, Any]) -> list[str]:
+    """The keys whose last part is close to that of `key`, whatever their group."""
+    endings = {name.rsplit(".", 1)[-1]: name for name in values}
+    return [endings[end] for end in difflib.get_close_matches(key.rsplit(".", 1)[-1], endings, n=1)]
 
 
 def _leaves(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
