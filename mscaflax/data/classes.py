@@ -45,14 +45,18 @@ class ClassTable:
         if repeated:
             raise UserError(f"the class name {repeated[0]!r} occurs twice: names must differ")
         if len(self.palette) != len(self.names):
-            raise UserError(f"{len(self.names)} classes but {len(self.palette)} colours: give one colour a class")
+            raise UserError(
+                f"{len(self.names)} classes but {len(self.palette)} colours: give one colour for each class"
+            )
         for name, colour in zip(self.names, self.palette, strict=True):
             if len(colour) != 3 or not all(_is_byte(value) for value in colour):
                 raise UserError(f"the colour {list(colour)} of {name!r} is not three integers in 0..255")
         owner: dict[tuple[int, int, int], str] = {}
         for name, colour in zip(self.names, self.palette, strict=True):
             if colour in owner:
-                raise UserError(f"{owner[colour]!r} and {name!r} share the colour {list(colour)}: colours must differ")
+                raise UserError(
+                    f"{owner[colour]!r} and {name!r} share the colour {list(colour)}: colours must differ"
+                )
             owner[colour] = name
         if not _is_byte(self.ignore):
             raise UserError(f"the ignore value {self.ignore!r} is not an integer in 0..255")
@@ -66,7 +70,7 @@ class ClassTable:
     def palette_array(self) -> np.ndarray:
         """Colours by id, uint8 [C+1, 3]; the last, for "unlabelled", is black or the nearest free colour."""
         used = set(self.palette)
-        # 256 colours of which at most 255 are taken: the shades nearest to black, ordered by distance.
+        # 512 dark shades by their distance from black; at most 255 of them are taken.
         shades = sorted(
             ((r, g, b) for r in range(8) for g in range(8) for b in range(8)),
             key=lambda c: (sum(value * value for value in c), c),
@@ -92,8 +96,9 @@ class ClassTable:
             UserError: an id lies outside 0..C.
         """
         label = np.asarray(label)
-        if label.size and not (0 <= label.min() and label.max() <= self.num_classes):
-            raise UserError(f"label ids {label.min()}..{label.max()} do not fit the classes 0..{self.num_classes}")
+        low, high = (label.min(), label.max()) if label.size else (0, 0)
+        if low < 0 or high > self.num_classes:
+            raise UserError(f"the label ids {low}..{high} do not lie in 0..{self.num_classes}")
         return self.palette_array[label]
 
     def to_json(self) -> dict[str, Any]:

@@ -68,7 +68,8 @@ class Dataset:
             UserError: the dataset has no such split.
         """
         if split.split("[")[0] not in self.splits:
-            raise UserError(f"the dataset {self.name} has no split {split!r}; it has {', '.join(self.splits)}")
+            known = ", ".join(self.splits)
+            raise UserError(f"the dataset {self.name} has no split {split!r}; it has {known}")
         tfds = import_tfds()
         skip = tfds.decode.SkipDecoding()
         builder = tfds.builder_from_directory(self.path)
@@ -84,7 +85,7 @@ def check_name(name: str) -> str:
     """Returns `name` if it can name a dataset.
 
     Raises:
-        UserError: it is not made of small letters, digits and underscores, or starts with a digit or underscore.
+        UserError: it is not made of small letters, digits and underscores, beginning with a letter.
     """
     if not _NAME.fullmatch(name):
         raise UserError(
