@@ -200,7 +200,7 @@ class _Reader:
     def load(self, position: np.ndarray, index: np.ndarray) -> tuple:
         """(position, index) -> encoded photo, encoded map, name, boxes int32 [2, 3], mirrored."""
         record = self._source[int(index)]
-        name = record["name"].decode() if isinstance(record["name"], bytes) else str(record["name"])
+        name = record["name"]
         words = random_words(self._seed, self._stream, int(position), WORDS_PER_PAIR + 1)
         try:
             pair = sample_pair(*_png_size(record["label"]), words[:WORDS_PER_PAIR], self._side_range)
@@ -223,7 +223,8 @@ class _Reader:
         )
 
     def _is_self(self, position: int) -> bool:
-        return (position + 1) * self._share // 1 > position * self._share // 1
+        numerator, denominator = self._share.as_integer_ratio()
+        return (position + 1) * numerator // denominator > position * numerator // denominator
 
     def _fail(self, message: str) -> UserError:
         self.failures.append(UserError(message))
