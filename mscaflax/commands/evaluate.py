@@ -1,0 +1,111 @@
+"""`mscaflax evaluate`: the numbers of a trained model, the pairs they stand on and a picture."""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+from mscaflax.errors import UserError
+
+HELP = "measure a trained model: metrics.json, table.md, pairs.json, grid.png"
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not above 0")
+    return value
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value} is negative")
+    return value
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument("--workdir", required=True, metavar="DIR", help="the folder of `mscaflax train`")
+    parser.add_argument("--output", required=True, metavar="DIR", help="where the results go")
+    parser.add_argument("--split", help="split of the dataset (default: the config's val_split)")
+    parser.add_argument("--pairs", type=_positive, default=100, metavar="N", help="pairs (default: 100)")
+    parser.add_argument("--batch_size", type=_positive, default=16, metavar="N", help="default: 16")
+    parser.add_argument("--seed", type=_natural, default=0, metavar="N", help="draws the pairs (default: 0)")
+    parser.add_argument("--step", type=_natural, metavar="N", help="checkpoint to take (default: the last)")
+    parser.add_argument("--data_dir", metavar="DIR", help="where datasets lie (default: as in the config)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command.
+
+    Raises:
+      UserError: no checkpoint, no dataset, other classes than the model was trained with, or an unusable
+        output folder.
+    """
+    started = time.perf_counter()
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from mscaflax.config import config_to_json
+    from mscaflax.data.datasets import open_dataset
+    from mscaflax.evaluation import protocol
+    from mscaflax.evaluation.grids import picture_grid
+    from mscaflax.evaluation.report import table, versions, write_report
+    from mscaflax.training.checkpoint import load_model
+
+    output = Path(args.output)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"--output={output} is not a folder: choose another") from None
+
+    model = load_model(args.workdir, step=args.step)
+    data = model.config.data
+    dataset = open_dataset(data.name, args.data_dir or data.data_dir or None)
+    if dataset.classes.names != model.classes.names:
+        raise UserError(
+            f"the dataset {dataset.name} has other classes than the model was trained with: "
+            "prepare it with the same classes file, or train again"
+        )
+    split = args.split or data.val_split
+    source = dataset.source(split)
+    pairs = protocol.freeze_pairs(
+        source,
+        dataset=dataset.name,
+        split=split,
+        count=args.pairs,
+        size=data.size,
+        num_classes=model.classes.num_classes,
+        seed=args.seed,
+        side_range=tuple(data.side_range),
+    )
+    weights = protocol.load_lpips_weights()
+    columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=protocol.steps_of(pairs, weights))
+        evaluation = protocol.evaluate(
+            model,
+            pairs,
+            model.classes.num_classes,
+            batch_size=args.batch_size,
+            weights=weights,
+            seed=args.seed,
+            advance=lambda count: bar.advance(task, count),
+        )
+    report = {
+        "config": json.loads(config_to_json(model.config)),
+        "dataset": {"name": dataset.name, "split": split, "photos": len(source)},
+        "metrics": evaluation.metrics,
+        "pairs": {"n": len(pairs.names), "seed": args.seed, "sha256": pairs.sha256()},
+        "seconds": round(time.perf_counter() - started, 1),
+        "size": data.size,
+        "step": model.step,
+        "swap": evaluation.swap,
+        "versions": versions(),
+    }
+    grid = picture_grid(protocol.grid_columns(pairs, evaluation, model.classes))
+    write_report(output, report, pairs.to_json(), grid)
+    print(table(report))
+    print(f"{output / 'metrics.json'}\n{output / 'grid.png'}")
+    return 0

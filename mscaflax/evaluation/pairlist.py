@@ -1,0 +1,100 @@
+"""Frozen lists of evaluation pairs: which patches of which photos, as JSON that anyone can compare."""
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+
+from mscaflax.evaluation.metrics import to_uint8
+from mscaflax.evaluation.swap import draw_triples
+
+
+@dataclasses.dataclass(frozen=True)
+class PairList:
+    """A frozen list of evaluation pairs and their patches.
+
+    Attributes:
+      dataset, split: where the photos come from.
+      seed: that drew the pairs and the triples.
+      names: the n photos' names.
+      boxes: int [n, 2, 3], (top, left, side) of target and exemplar patch in the photo, in pixels.
+      triples: int [t, 3], for the swap test: the pair whose target is the layout, and the two pairs whose
+        exemplar patches are the exemplars a and b. Layouts go through the pairs in turn.
+      patches: uint8 [2n, h, w, 3], the targets, then the exemplars.
+      labels: int32 [2n, h, w] in 0..C, their label maps.
+    """
+
+    dataset: str
+    split: str
+    seed: int
+    names: tuple[str, ...]
+    boxes: np.ndarray
+    triples: np.ndarray
+    patches: np.ndarray
+    labels: np.ndarray
+
+    def to_json(self) -> str:
+        """The list as JSON text with sorted keys, patches given by their boxes: what `pairs.json` holds."""
+        pairs = [
+            {"photo": name, "target": box[0].tolist(), "exemplar": box[1].tolist()}
+            for name, box in zip(self.names, self.boxes, strict=True)
+        ]
+        value = {
+            "box": "top, left, side in pixels of the photo",
+            "dataset": self.dataset,
+            "pairs": pairs,
+            "seed": self.seed,
+            "size": int(self.patches.shape[1]),
+            "split": self.split,
+            "triple": "layout (target of that pair), exemplar a, exemplar b (exemplars of those pairs)",
+            "triples": self.triples.tolist(),
+        }
+        return json.dumps(value, indent=1, sort_keys=True) + "\n"
+
+    def sha256(self) -> str:
+        """The hash of `to_json`: equal for equal lists."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def freeze_pairs(
+    source: Any,
+    *,
+    dataset: str,
+    split: str,
+    count: int,
+    size: int,
+    num_classes: int,
+    seed: int,
+    side_range: tuple[float, float] = (0.5, 1.0),
+) -> PairList:
+    """Draws the list: always the same for the same photos and arguments; a larger `count` keeps the pairs.
+
+    Args:
+      source: random access to the photos of one split (`mscaflax.data.datasets.Source`).
+      dataset, split: names, for the record.
+      count: number of pairs, and of swap triples.
+      size: side of the patches, in pixels.
+      num_classes: C.
+      seed: of the draw.
+      side_range: of the patches, see `mscaflax.data.pairs.side_bounds`.
+
+    Raises:
+      UserError: fewer than three photos, or a photo that cannot be used.
+    """
+    from mscaflax.data.pipeline import evaluation_pairs
+
+    batch = evaluation_pairs(
+        source, count=count, size=size, num_classes=num_classes, seed=seed, side_range=side_range
+    )
+    return PairList(
+        dataset=dataset,
+        split=split,
+        seed=seed,
+        names=tuple(batch["name"]),
+        boxes=np.asarray(batch["boxes"]),
+        triples=draw_triples(batch["index"], count, seed),
+        patches=to_uint8(np.concatenate([batch["image"], batch["exemplar"]])),
+        labels=np.concatenate([batch["label"], batch["exemplar_label"]]),
+    )
