@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: metrics.json, table.md, pairs.json, grid.png; each whole or not at all."""
+"""The files of an evaluation: metrics.json, table.md, pairs.json and grid.png, each whole or not at all."""
 
 import importlib.metadata
 import io
