@@ -1,8 +1,8 @@
 """The parts a scene layout is made of.
 
-Coordinates: x from 0 (left) to 2 (right), y from 0 (top) to 1 (bottom), so that one unit is the height of the 2:1 frame
-in both directions. Depths are relative: 0 is at the viewer's feet, 1 is where the air begins to swallow colours, 3 is
-the horizon. Every part holds plain numbers and tuples only; nothing here knows about styles or pixels.
+Coordinates: x from 0 (left) to 2 (right), y from 0 (top) to 1 (bottom), so that one unit is the height of the 2:1
+frame in both directions. Depths are relative: 0 is at the viewer's feet, at 1 the air begins to swallow colours.
+Every part holds plain numbers and tuples only; nothing here knows about styles or pixels.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class Terrain:
     """Ground below a soft profile: y = level + Σ amplitude · sin(frequency · x + phase).
 
     `waves` are the (amplitude, frequency, phase) triples; `near` and `far` the depths at the bottom and at the profile;
-    `relief` scales how strongly slopes catch the light; `crest` makes the profile pointed, as dunes are.
+    `relief` scales how strongly slopes catch the light; `crest` makes the profile pointed, as dunes are. A `shore`
+    meets water above it.
     """
 
     class_id: int
@@ -88,12 +89,13 @@ class Terrain:
     near: float
     relief: float
     crest: float
+    shore: bool
     seed: int
 
 
 @dataclass(frozen=True)
 class Treeline:
-    """A distant wood: crowns of `width`, rising `height` above the profile y = level + Σ waves (as in Terrain)."""
+    """A distant wood: crowns of `width`, rising `height` above the profile of a Terrain."""
 
     level: float
     waves: tuple[tuple[float, float, float], ...]
@@ -118,7 +120,7 @@ class Water:
 
 @dataclass(frozen=True)
 class Path:
-    """A road in perspective: from (x_top, y_top) to x_bottom at y = 1, `width` half-wide there, winding by `bend`."""
+    """A road in perspective: from (x_top, y_top) to x_bottom at y = 1, there half `width` wide, winding by `bend`."""
 
     x_top: float
     y_top: float
@@ -144,7 +146,7 @@ class Tree:
 
 @dataclass(frozen=True)
 class House:
-    """A house: front wall x … x+width, side wall of `side` beyond it (left of it if negative), roof of `roof` height."""
+    """A house: front wall from x to x + width, side wall of `side` to its right (left if negative), roof height."""
 
     x: float
     base: float
@@ -162,8 +164,9 @@ class House:
 class Facades:
     """One side of a street in perspective.
 
-    A point at lateral distance X, height H and distance z (in street units, camera at height `camera`) is seen at
-    x = vx ± X/z, y = vy + (camera - H)/z. `blocks` are (z near, z far, height, window width, window pitch, seed).
+    A point at lateral distance X, height H and distance z (street units, the eye at height `camera`) is seen at
+    x = vx ± X/z, y = vy + (camera - H)/z. `blocks` are (z near, z far, height, window width as a share of the pitch,
+    window pitch, seed).
     """
 
     vx: float
@@ -181,7 +184,7 @@ Element = Disc | Cloud | Ridge | Terrain | Treeline | Water | Path | Tree | Hous
 class Layout:
     """What is where, without any appearance.
 
-    `elements` are painted in order, far to near; `horizon` is the height y of the eye level; `seed` anchors the texture.
+    `elements` are painted in order, far to near; `horizon` is the y of the eye level; `seed` fixes the texture.
     """
 
     kind: str

@@ -1,7 +1,7 @@
 """Scene styles: how everything in a scene looks, without saying what is where.
 
-A `Style` is a handful of plain numbers; `look_of` turns it into the colours of light and materials that the painters
-use. Every choice holds for the whole picture, so any part of it tells the style.
+A `Style` is a handful of plain numbers; `look_of` turns it into the colours of light and materials that the
+painters use. Every choice holds for the whole picture, so any part of it tells the style.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ class Style:
 
     Attributes:
       time: time of day in [0, 1): 0 midnight, 0.25 sunrise, 0.5 noon, 0.75 sunset.
-      season: in [0, 4): 0 spring, 1 summer, 2 autumn, 3 winter; between them is between them.
+      season: in [0, 4): spring from 0, summer from 1, autumn from 2, winter from 3, each turning into the next.
+      wood: which of the season's two kinds of trees, 0 to 1.
       overcast: 0 (clear) to 1 (closed clouds).
       haze: 0 (clear air) to 1 (fog).
       shifts: 12 RGB triples in [-1, 1], added to the base colour (reflectance) of each class.
@@ -30,6 +31,7 @@ class Style:
 
     time: float
     season: float
+    wood: float
     overcast: float
     haze: float
     shifts: tuple[tuple[float, float, float], ...]
@@ -65,16 +67,16 @@ class Look:
 
 # One row per hour: zenith, middle, horizon, disc, glow, key, ambient, cloud lit, cloud shade (8-bit sRGB).
 _HOURS = (
-    (0.00, "101838 1b2a55 35487a eef0e2 4a5f94 50648f 2f3c62 5f7099 26325a"),
-    (0.19, "22336c 4a5f9e 9a94bc f4ecd8 8a84b0 6f7299 4d5583 9a94bf 4a4f84"),
-    (0.25, "6f8fc4 b9b3cf f8c8a8 fff0cf ffb98a e8a98c 7a7ba0 ffd9c4 a592b4"),
-    (0.33, "6aa4dc a3cbe8 efe3c8 fff6dc ffe9b8 ffe2b8 8590a4 fff4e4 b7bccb"),
+    (0.00, "0f1a38 1a2b52 334a74 eef0e2 465c88 53658a 323d5c 5c6e92 26325a"),
+    (0.19, "22386a 4a6494 a89cae f4ecd8 94889c 6f7894 4b5678 9a9ab4 4a527c"),
+    (0.25, "6f8fc4 b3b5cc f8caa6 fff0cf ffbe8a e8ac8c 787e9c ffdcc4 a096b0"),
+    (0.33, "62a0da a0cae8 efe6cc fff6dc ffe9b8 ffe4bc 8590a4 fff4e4 b4bccc"),
     (0.50, "3f86cf 79b4e4 cbe4f2 fffbe6 fff6d8 fff6e4 8b9bb0 ffffff c3d0e0"),
-    (0.64, "5590c8 9dc0da f3deb0 fff3c8 ffdf9c ffdf9e 848a98 fff0d4 bfb5b4"),
-    (0.72, "7d93ba d8b89c fbc57c ffe9a8 ffb45c f9b163 7b7484 ffd79c b0909a"),
-    (0.77, "4f4f92 b06f98 f59a72 ffd59a ff8a5c d9805e 67598a f9a589 735a90"),
-    (0.83, "22386f 4c5f9f b493b4 f6e6d2 9a7fae 74719c 4b5485 8f86b4 464b80"),
-    (1.00, "101838 1b2a55 35487a eef0e2 4a5f94 50648f 2f3c62 5f7099 26325a"),
+    (0.64, "5590c8 9dc0da f3e2b8 fff3c8 ffdf9c ffe2a6 848c9c fff0d4 bcb7b8"),
+    (0.72, "7296c0 d2b89e fbc880 ffe9a8 ffb95c f9b56a 77768a ffd9a0 ac9094"),
+    (0.77, "4a5694 a87898 f5a074 ffd59a ff935c d98862 62608a f9b08c 74648e"),
+    (0.83, "203a6a 4a6494 b8a0a8 f6e6d2 a08a98 747a94 4a567a 9696b0 48527c"),
+    (1.00, "0f1a38 1a2b52 334a74 eef0e2 465c88 53658a 323d5c 5c6e92 26325a"),
 )
 _HOUR_AT = np.array([row[0] for row in _HOURS])
 _LIGHTS_AT = np.array([1.0, 0.85, 0.4, 0.0, 0.0, 0.0, 0.35, 0.7, 0.95, 1.0])
@@ -87,19 +89,22 @@ def _rgb(code: str) -> np.ndarray:
 _HOUR_COLOURS = np.stack([np.stack([_rgb(c) for c in row[1].split()]) for row in _HOURS])  # [hours, 9, 3]
 
 # Reflectance of each class in a neutral light; grass and tree follow the seasons instead.
-_BASE = np.stack([_rgb(c) for c in
-                  "8ab4dc fff4d0 f4f4f6 7c7a86 7aa650 4a7a4a 3d7f9c dcc290 807e80 c8a284 46566c eef2f8".split()])  # fmt: skip
-_GRASS = np.stack([_rgb(c) for c in ("8fbf58", "6f9f4c", "bfa258", "b9bca4")])
-_TREE = np.stack([_rgb(c) for c in ("86b060", "3f7a4a", "c8703a", "8d8f92")])
+_BASE = np.stack([_rgb(c) for c in (
+    "8ab4dc", "fff4d0", "f4f4f6", "7c7a86", "7aa650", "4a7a4a",
+    "3d7f9c", "dcc290", "807e80", "c8a284", "46566c", "eef2f8")])  # fmt: skip
+_GRASS = np.stack([_rgb(c) for c in ("8fba5c", "749f50", "bda25c", "bcbfac")])
+# Two kinds of wood for each season; the style says how much it is of the second.
+_TREE = np.stack([[_rgb(c) for c in row] for row in (
+    ("86ac60", "d8a0ac"), ("44784a", "64803c"), ("c4703c", "cfa048"), ("a4b0ae", "7c7468"))])  # fmt: skip
 
 # Families of colours that a place may have; a style takes one of each and strays a little from it.
 _FAMILIES = {
     "mountain": "7c7a86 6f7f94 8d7468 94705e 667a74 857a94",
-    "water": "3d7f9c 2f6f8c 3f9490 35588c 5b8a86 486f86",
-    "sand": "dcc290 e6d2ac d8a880 c99a72 dcb8a4 d0c8b4",
-    "road": "807e80 8e867c 6c7078 9a8470 a4988c 757084",
-    "building": "c8a284 dcc8a4 b8705a 8fa0ac d8d0c4 a8b096 c98f84 8c8078 d6b070 98748c",
-    "window": "46566c 3c5058 5a5a60 4a6484 54485c 3e6a70",
+    "water": "3d7f9c 2f6f8c 3f9490 3a6090 5b8a86 486f86",
+    "sand": "dcc290 e6d2ac d8ae88 c99e78 d8bca4 d0c8b4",
+    "road": "807e80 8e867c 6c7078 9a8874 a4988c 74747c",
+    "building": "c8a284 dcc8a4 b87860 94a2aa d8d0c4 a8b096 c6948a 8c8278 d2b47c a4a0a8",
+    "window": "46566c 3c5058 5a5a60 4a6484 4c4c5c 3e6a70",
 }
 
 
@@ -130,6 +135,7 @@ def sample_style(seed: int, index: int) -> Style:
     return Style(
         time=time,
         season=float(rng.uniform(0, 4)),
+        wood=float(rng.beta(0.5, 1.0)),
         overcast=overcast,
         haze=haze,
         shifts=tuple(tuple(round(float(v), 4) for v in row) for row in shifts),
@@ -177,7 +183,9 @@ def look_of(style: Style) -> Look:
     air = _mix(_mix(horizon, middle, 0.35), _gray(horizon), 0.25 + 0.3 * cover)
     albedo = _BASE + shifts
     albedo[GRASS] = _seasonal(_GRASS, style.season) + shifts[GRASS]
-    albedo[TREE] = _seasonal(_TREE, style.season) + shifts[TREE]
+    albedo[TREE] = (
+        _seasonal(_mix(_TREE[:, 0], _TREE[:, 1], np.float32(style.wood)), style.season) + shifts[TREE]
+    )
     night = float(np.interp(t, _HOUR_AT, _LIGHTS_AT))
     lights = float(np.clip(night + 0.25 * cover, 0, 1))
     return Look(

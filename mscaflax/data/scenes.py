@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mscaflax.data import scene_built, scene_paint
+from mscaflax.data import scene_built, scene_paint, scene_trees
 from mscaflax.data.scene_canvas import Canvas
-from mscaflax.data.scene_elements import CLASS_NAMES, PALETTE, Disc, Layout
+from mscaflax.data.scene_elements import CLASS_NAMES, PALETTE, Layout
 from mscaflax.data.scene_layouts import KINDS, sample_layout
 from mscaflax.data.scene_styles import Style, look_of, sample_style
 from mscaflax.errors import UserError
@@ -23,7 +23,7 @@ __all__ = [
 SPLITS = {"train": 4000, "val": 200, "test": 200}
 SIZE = (128, 256)
 _STREAMS = {"train": 1, "val": 2, "test": 3}
-_PAINTERS = scene_paint.PAINTERS | scene_built.PAINTERS
+_PAINTERS = scene_paint.PAINTERS | scene_trees.PAINTERS | scene_built.PAINTERS
 
 
 def scene(split: str, index: int) -> tuple[Layout, Style]:
@@ -57,11 +57,10 @@ def render(layout: Layout, style: Style, size: tuple[int, int] = SIZE) -> tuple[
       (image uint8 [h, w, 3] sRGB, label uint8 [h, w] in 0..11).
     """
     canvas = Canvas(layout, look_of(style), size)
-    canvas.suns = [(e.x, canvas.look.glow) for e in layout.elements if isinstance(e, Disc)]
     scene_paint.paint_sky(canvas)
     for element in layout.elements:
         _PAINTERS[type(element)](canvas, element)
     # A soft shoulder keeps bright colours from clipping flat.
-    bright = np.maximum(canvas.image, 0)
-    bright = np.where(bright > 0.8, 0.8 + 0.2 * np.tanh((bright - 0.8) / 0.2), bright)
-    return (bright * 255 + 0.5).astype(np.uint8), canvas.label
+    image = np.maximum(canvas.image, 0)
+    image = np.where(image > 0.8, 0.8 + 0.2 * np.tanh(5 * image - 4), image)
+    return np.ascontiguousarray((image * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0)), canvas.label
