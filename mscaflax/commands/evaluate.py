@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from mscaflax.data.datasets import open_dataset
     from mscaflax.evaluation import protocol
     from mscaflax.evaluation.grids import picture_grid
+    from mscaflax.evaluation.pairlist import freeze_pairs
     from mscaflax.evaluation.report import table, versions, write_report
     from mscaflax.training.checkpoint import load_model
 
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         )
     split = args.split or data.val_split
     source = dataset.source(split)
-    pairs = protocol.freeze_pairs(
+    pairs = freeze_pairs(
         source,
         dataset=dataset.name,
         split=split,

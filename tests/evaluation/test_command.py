@@ -1,0 +1,102 @@
+import io
+import json
+import sys
+import types
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+from mscaflax.cli import main
+from mscaflax.data.classes import ClassTable
+from mscaflax.evaluation import protocol
+
+CLASSES = ClassTable(("sky", "wall", "door"), ((0, 0, 255), (200, 100, 50), (90, 60, 20)))
+
+
+def photo(seed):
+    rng = np.random.default_rng(seed)
+    encoded = []
+    for array in (rng.integers(0, 256, (24, 40, 3)), rng.integers(0, 4, (24, 40))):
+        file = io.BytesIO()
+        Image.fromarray(array.astype(np.uint8)).save(file, "PNG")
+        encoded.append(file.getvalue())
+    return {"image": encoded[0], "label": encoded[1], "name": f"photo{seed}"}
+
+
+class Model:
+    """A stand-in for a trained model: the answer is the mean colour of the exemplar."""
+
+    config = ConfigDict(
+        {"data": {"name": "toy", "data_dir": "", "val_split": "val", "size": 16, "side_range": (0.5, 1.0)}}
+    )
+    classes = CLASSES
+    step = 3
+
+    def generate(self, label, exemplar, exemplar_label, seed=0):
+        return np.broadcast_to(exemplar.mean((1, 2), keepdims=True), exemplar.shape)
+
+
+@pytest.fixture
+def evaluate(monkeypatch, tmp_path):
+    opened = []
+
+    def open_dataset(name, data_dir=None):
+        opened.append((name, data_dir))
+        photos = [photo(i) for i in range(4)]
+        return types.SimpleNamespace(name=name, classes=CLASSES, source=lambda split: photos)
+
+    checkpoint = types.ModuleType("mscaflax.training.checkpoint")
+    checkpoint.load_model = lambda workdir, step=None: Model()
+    monkeypatch.setitem(sys.modules, checkpoint.__name__, checkpoint)
+    monkeypatch.setattr("mscaflax.data.datasets.open_dataset", open_dataset)
+    monkeypatch.setattr(protocol, "load_lpips_weights", dict)
+
+    def run(output, *arguments):
+        return main(["evaluate", f"--workdir={tmp_path}", f"--output={tmp_path / output}", *arguments])
+
+    run.opened = opened
+    return run
+
+
+def test_the_same_command_gives_the_same_files_but_for_the_seconds(evaluate, tmp_path, capsys):
+    reports = []
+    for output in ("first", "nested/second"):
+        assert evaluate(output, "--pairs=5", "--batch_size=2", "--data_dir=somewhere") == 0
+        report = json.loads((tmp_path / output / "metrics.json").read_text())
+        assert report.pop("seconds") > 0
+        reports.append(report)
+    assert reports[0] == reports[1]
+    for file in ("pairs.json", "grid.png", "table.md"):
+        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "nested/second" / file).read_bytes()
+    assert evaluate.opened == [("toy", "somewhere")] * 2
+    assert reports[0]["step"] == 3 and reports[0]["config"]["data"]["size"] == 16
+    assert reports[0]["pairs"]["n"] == reports[0]["metrics"]["cross"]["n"] == 5
+    out = capsys.readouterr().out
+    assert "PSNR" in out and str(tmp_path / "first" / "metrics.json") in out
+
+    assert evaluate("third", "--pairs=5", "--seed=1") == 0
+    other = json.loads((tmp_path / "third" / "metrics.json").read_text())
+    assert other["pairs"]["sha256"] != reports[0]["pairs"]["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--pairs=0"], "not above 0"), (["--batch_size=x"], "--batch_size"), (["--seed=-1"], "negative")],
+)
+def test_wrong_arguments(evaluate, capsys, arguments, message):
+    assert evaluate("out", *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_output_that_is_a_file(evaluate, tmp_path, capsys):
+    (tmp_path / "file").write_text("kept")
+    assert evaluate("file") == 2
+    assert "is not a folder" in capsys.readouterr().err and (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_dataset_with_other_classes(evaluate, monkeypatch, capsys):
+    monkeypatch.setattr(Model, "classes", ClassTable(("sea",), ((1, 2, 3),)))
+    assert evaluate("out") == 2
+    assert "other classes" in capsys.readouterr().err
