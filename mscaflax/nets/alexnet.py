@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mscaflax.nets.vgg import Params, conv_relu, max_pool, normalize_images
+from mscaflax.nets.vgg import Params, conv_relu, normalize_images
 
 # Smaller images leave nothing after the second pooling.
 MIN_SIZE = 31
@@ -45,7 +45,7 @@ def alexnet_taps(
     taps = []
     for conv, (stride, padding, pool_before) in zip(params, geometry, strict=True):
         if pool_before:
-            x = max_pool(x, 3, 2)
+            x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding="VALID")
         x = conv_relu(x, conv, stride=stride, padding=padding, dtype=dtype, precision=precision)
         taps.append(x)
     return tuple(taps)
