@@ -5,9 +5,8 @@ official list counts from 1, the maps from 0; 255 is unlabelled. Ids 0..90 are t
 dropped from COCO and occur in no map; ids 91..181 are stuff.
 """
 
+import math
 from functools import lru_cache
-
-import numpy as np
 
 from mscaflax.data.classes import ClassTable
 
@@ -132,26 +131,31 @@ _CLASSES = (
 )
 
 
-def _srgb(lightness: np.ndarray, chroma: np.ndarray, hue: np.ndarray) -> np.ndarray:
-    """OKLCH to 8-bit sRGB, [n, 3]; hue in degrees, colours out of gamut clipped."""
-    a, b = chroma * np.cos(np.radians(hue)), chroma * np.sin(np.radians(hue))
-    lms = np.stack(
-        [
-            lightness + 0.3963377774 * a + 0.2158037573 * b,
-            lightness - 0.1055613458 * a - 0.0638541728 * b,
-            lightness - 0.0894841775 * a - 1.2914855480 * b,
-        ]
+# What two colours must differ by at least, summed over the channels, to be told apart in a picture.
+_DISTANCE = 15
+
+
+def _srgb(lightness: float, chroma: float, hue: float) -> tuple[int, int, int]:
+    """OKLCH to 8-bit sRGB; hue in degrees, colours out of gamut clipped."""
+    a, b = chroma * math.cos(math.radians(hue)), chroma * math.sin(math.radians(hue))
+    long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
+    middle = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
+    short = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
+    linear = (
+        4.0767416621 * long - 3.3077115913 * middle + 0.2309699292 * short,
+        -1.2684380046 * long + 2.6097574011 * middle - 0.3413193965 * short,
+        -0.0041960863 * long - 0.7034186147 * middle + 1.7076147010 * short,
     )
-    matrix = np.array(
-        [
-            [4.0767416621, -3.3077115913, 0.2309699292],
-            [-1.2684380046, 2.6097574011, -0.3413193965],
-            [-0.0041960863, -0.7034186147, 1.7076147010],
-        ]
-    )
-    linear = np.clip(matrix @ lms**3, 0, 1)
-    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.round(encoded * 255).astype(int).T
+    return tuple(_encode(min(max(value, 0.0), 1.0)) for value in linear)
+
+
+def _encode(linear: float) -> int:
+    """Linear light in 0..1 to 8-bit sRGB (IEC 61966-2-1)."""
+    return round(255 * (12.92 * linear if linear <= 0.0031308 else 1.055 * linear ** (1 / 2.4) - 0.055))
+
+
+def _crowded(colour: tuple[int, int, int], taken: list[tuple[int, int, int]]) -> bool:
+    return any(sum(abs(x - y) for x, y in zip(colour, other, strict=True)) < _DISTANCE for other in taken)
 
 
 @lru_cache(maxsize=1)
@@ -162,12 +166,16 @@ def coco_stuff_classes() -> ClassTable:
         for name in members.split(","):
             names.append(name)
             groups.append(group)
-    palette = np.zeros((len(names), 3), int)
+    palette: list[tuple[int, int, int]] = [(0, 0, 0)] * len(names)
+    taken: list[tuple[int, int, int]] = []
     for group, (low, high, chroma, first, last) in _GROUPS.items():
-        ids = [i for i, g in enumerate(groups) if g == group]
-        place = np.arange(len(ids))
-        # Hue advances with the member; lightness jumps by the golden ratio: neighbours differ in both.
-        hue = first + (last - first) * (place + 0.5) / len(ids)
-        lightness = low + (high - low) * ((place * 0.6180339887) % 1)
-        palette[ids] = _srgb(lightness, np.full(len(ids), chroma), hue)
-    return ClassTable(tuple(names), tuple(tuple(map(int, colour)) for colour in palette), ignore=255)
+        members = [i for i, member in enumerate(groups) if member == group]
+        for place, i in enumerate(members):
+            # Hue advances with the member; lightness jumps by the golden ratio: neighbours differ in both.
+            hue = first + (last - first) * (place + 0.5) / len(members)
+            lightness = low + (high - low) * ((place * 0.6180339887) % 1)
+            while _crowded(colour := _srgb(lightness, chroma, hue), taken):
+                lightness -= 0.01
+            taken.append(colour)
+            palette[i] = colour
+    return ClassTable(tuple(names), tuple(palette), ignore=255)

@@ -32,6 +32,9 @@ class Source:
         return len(self._records)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        # array_record raises ValueError beyond the end, which a for loop would not take for the end.
+        if not 0 <= index < len(self):
+            raise IndexError(f"example {index} of {len(self)}")
         return _example(self._records[index])
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mscaflax.data import scenes
 from mscaflax.data.classes import ClassTable, read_classes_file
 from mscaflax.data.coco_stuff import coco_stuff_classes
 from mscaflax.data.images import encode_png, photo_record, read_label_map
@@ -19,8 +20,6 @@ from mscaflax.errors import UserError
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 LABEL_SUFFIX = ".png"
-SCENE_COUNTS = {"train": 4000, "val": 200, "test": 200}
-SCENE_SIZE = (128, 256)
 # Raised when the form of the stored records changes, so that older datasets are made again.
 _RECORD_FORM = 1
 
@@ -89,10 +88,8 @@ def photo_example(item: PhotoItem, *, classes: ClassTable) -> dict[str, Any]:
     return {"image": image, "label": encode_png(label.astype("uint8")), "name": item.name}
 
 
-def scene_example(item: SceneItem, *, size: tuple[int, int] = SCENE_SIZE) -> dict[str, Any]:
-    """Renders a scene at `size` (h, w); its name is `SPLIT_INDEX`, five digits."""
-    from mscaflax.data import scenes
-
+def scene_example(item: SceneItem, *, size: tuple[int, int] = scenes.SIZE) -> dict[str, Any]:
+    """Renders a scene at `size` (h, w); its name is `SPLIT_INDEX`, the index in five digits."""
     layout, style = scenes.scene(item.split, item.index)
     image, label = scenes.render(layout, style, size)
     return {
@@ -146,7 +143,7 @@ def coco_stuff_inputs(name: str, source: str | Path) -> Inputs:
 
 
 def scenes_inputs(
-    name: str = "scenes", counts: Mapping[str, int] | None = None, size: tuple[int, int] = SCENE_SIZE
+    name: str = "scenes", counts: Mapping[str, int] | None = None, size: tuple[int, int] = scenes.SIZE
 ) -> Inputs:
     """The embedded landscapes and streets.
 
@@ -155,10 +152,8 @@ def scenes_inputs(
         counts: scenes per split; None for 4000 train, 200 val, 200 test.
         size: (h, w) of the renders.
     """
-    from mscaflax.data import scenes
-
-    counts = dict(SCENE_COUNTS if counts is None else counts)
-    classes = ClassTable(scenes.CLASSES.names, scenes.CLASSES.palette)
+    counts = dict(scenes.SPLITS if counts is None else counts)
+    classes = ClassTable(scenes.CLASS_NAMES, scenes.PALETTE)
     # Two renders stand for the renderer: when it changes, so does the fingerprint.
     samples = [scene_example(SceneItem(split, 0), size=(32, 64)) for split in ("train", "val")]
     digest = [hashlib.sha256(sample["image"] + sample["label"]).hexdigest() for sample in samples]
