@@ -50,7 +50,7 @@ def paint_house(c: Canvas, e: House) -> None:
     if box.empty:
         return
     x, y = box.x, box.y
-    lit_front, lit_side = 0.95 * c.facing(-0.4 * sign), 0.95 * c.facing(1.0 * sign)
+    lit_front, lit_side = 0.82 * c.facing(-0.4 * sign), 0.82 * c.facing(1.0 * sign)
     unlit, gain = c.colours(BUILDING, e.depth)
     walls = c.cover(e.base - y) * c.cover(y - top)
     up = (e.base - y) / e.height
@@ -84,6 +84,11 @@ def paint_house(c: Canvas, e: House) -> None:
         slab = np.minimum(slab, y - top + e.roof)
         tiles = 1 + 0.05 * np.sin(rise * 22)
         c.paint(box, c.cover(slab), (roof + (0.35 + 0.6 * lit_side) * lit_roof) * tiles, BUILDING)
+    chimney = e.x + e.width * (0.3 if e.seed % 2 else 0.7)
+    shaft = np.minimum(0.09 * e.width - np.abs(x - chimney), y - top + 0.95 * e.roof)
+    shaft = np.minimum(shaft, top - 0.30 * e.roof - y)
+    if e.seed % 3:
+        c.paint(box, c.cover(shaft) * (1 - c.cover(gable)), unlit * 0.8 + 0.8 * lit_front * gain, BUILDING)
     eave = np.abs(np.abs(x - middle) - slant) * steep
     edge = np.minimum(0.009 - eave, np.minimum(top + 0.014 - y, y - top + e.roof + 0.012))
     c.paint(box, c.cover(edge), roof + lit_front * lit_roof, BUILDING)
@@ -119,7 +124,7 @@ def paint_facades(c: Canvas, e: Facades) -> None:
 
 
 def _paint_block(c: Canvas, e: Facades, sign: float, z0, z1, height, window, pitch, seed: int) -> None:
-    lit_wall, lit_end = 0.95 * c.facing(-sign), 0.9 * c.facing(0.25 * sign)
+    lit_wall, lit_end = 0.82 * c.facing(-sign), 0.8 * c.facing(0.25 * sign)
     near, far = e.vx + sign * e.lateral / z0, e.vx + sign * e.lateral / z1
     top, bottom = e.vy + (e.camera - height) / z0, e.vy + e.camera / z0
     # Neighbours differ a little in lightness and warmth.

@@ -1,6 +1,6 @@
 """The canvas that scenes are painted on: coordinates, smooth noise, and blending with coverage.
 
-Pictures are kept as planes, [3, h, w], while they are painted: numpy runs along rows then, not along three channels.
+Pictures are kept as planes, [3, h, w], while they are painted: numpy runs along rows then, not three channels.
 """
 
 from __future__ import annotations
@@ -39,8 +39,11 @@ def _spline(at: np.ndarray) -> tuple[int, np.ndarray]:
     low = int(cell.min())
     n = int(cell.max()) + 4 - low
     weights = np.zeros((len(at), n), np.float32)
-    square = f * f
-    powers = np.stack([np.ones_like(f), f, square, square * f], 1)
+    powers = np.empty((len(at), 4), np.float32)
+    powers[:, 0] = 1
+    powers[:, 1] = f
+    powers[:, 2] = f * f
+    powers[:, 3] = powers[:, 2] * f
     index = (np.arange(len(at)) * n + cell - low)[:, None] + np.arange(4)
     weights.reshape(-1)[index] = powers @ _BASIS
     return low - 1, weights
@@ -68,6 +71,9 @@ class Canvas:
         self.label = np.zeros(size, np.uint8)
         rng = np.random.Generator(np.random.Philox(layout.seed))
         self._table = rng.random((_TABLE, _TABLE), np.float32) * 2 - 1
+        # Everything below this height gets painted over; painters of ground stop there.
+        self.floor = 1.0
+        self._leaves: np.ndarray | None = None
 
     def noise(self, x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
         """Smooth noise of about unit deviation and wavelength on the grid x [1, n] by y [m, 1]; [m, n]."""
@@ -86,6 +92,14 @@ class Canvas:
             return np.interp(x, points, row.take(points, mode="wrap")).astype(np.float32) * 1.7
         column, across = _spline(x)
         return (across @ row.take(np.arange(column, column + across.shape[1]), mode="wrap")) * np.float32(2.4)
+
+    def leaves(self, box: Box) -> np.ndarray:
+        """The texture of foliage on a box [m, n]; one for the whole canvas, made when first asked for."""
+        if self._leaves is None:
+            self._leaves = self.noise(self.x * 34, self.y * 36, 5) + 0.7 * self.noise(
+                self.x * 70, self.y * 70, 14
+            )
+        return self._leaves[box.rows, box.columns]
 
     def cover(self, signed: np.ndarray) -> np.ndarray:
         """Pixel coverage of a shape from the signed distance to its border (positive inside)."""

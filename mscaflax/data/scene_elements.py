@@ -62,7 +62,8 @@ class Cloud:
 class Ridge:
     """A range of mountains: tents of (x, y of the top, left slope, right slope), roughened.
 
-    Above `snow_line` (a height y) the rock is snow; 0 means bare rock.
+    Above `snow_line` (a height y) the rock is snow; 0 means bare rock. No rock rises above `table`, a height y too:
+    tents that would are mesas with layered walls; 0 means none are.
     """
 
     peaks: tuple[tuple[float, float, float, float], ...]
@@ -70,6 +71,7 @@ class Ridge:
     rough: float
     depth: float
     snow_line: float
+    table: float
     seed: int
 
 

@@ -18,7 +18,7 @@ from mscaflax.data.scene_elements import (
     Treeline,
     Water,
 )
-from mscaflax.data.scene_parts import Draw, ground, height_at, ridge, sky, trees, village, waves
+from mscaflax.data.scene_parts import Draw, ground, height_at, mesas, ridge, sky, trees, village, waves
 
 KINDS = ("coast", "mountain lake", "street", "countryside", "desert")
 
@@ -81,7 +81,7 @@ def _lake(d: Draw) -> tuple[float, list[Element]]:
     parts.append(wood)
     if d.chance(0.65):
         parts += village(d, d.count(1, 2), d(0.10, 0.13), 0.4, 0.2, 1.7, lambda x: shore + 0.035)
-    parts.append(_sea(d, shore + 0.05))
+    parts.append(_sea(d, shore + 0.072))
     near, bank, profile = d.pick(GRASS, GRASS, SNOW), d(0.82, 0.88), waves(d, 0.05)
     if d.chance(0.55):
         parts.append(ground(d, SAND, bank - 0.05, profile, 0.1, 0.0, 0.4, shore=True))
@@ -166,13 +166,16 @@ def _country(d: Draw) -> tuple[float, list[Element]]:
 def _desert(d: Draw) -> tuple[float, list[Element]]:
     horizon = d(0.44, 0.52)
     parts = sky(d, horizon - 0.14, (1, 3))
-    parts.append(ridge(d, horizon + 0.01, d(0.12, 0.26), 1.2, d.chance(0.25), (0.3, 0.9), 0.14))
+    if d.chance(0.5):
+        parts.append(mesas(d, horizon + 0.02, d(0.12, 0.20), 1.1))
+    else:
+        parts.append(ridge(d, horizon + 0.01, d(0.12, 0.26), 1.2, d.chance(0.4), (0.3, 0.9), 0.14))
     first = horizon + 0.03
-    parts.append(ground(d, SAND, first, waves(d, 0.025, 4.0), 0.9, 0.6, 1.1, 0.7))
+    parts.append(ground(d, SAND, first, waves(d, 0.03, 5.0), 0.9, 0.6, 1.6, 0.8))
     if d.chance(0.6):
         parts += village(d, d.count(1, 3), d(0.12, 0.17), 0.45, 0.1, 1.7, lambda x: first + 0.07, True)
     second = first + d(0.08, 0.12)
-    parts.append(ground(d, SAND, second, waves(d, 0.05, 3.0), 0.5, 0.2, 1.1, 0.8))
+    parts.append(ground(d, SAND, second, waves(d, 0.06, 3.6), 0.5, 0.2, 1.3, 0.85))
     spans = ((0.0, 2.0),)
     if d.chance(0.45):
         x, y, wide = d(0.5, 1.5), round(second + d(0.12, 0.15), 4), d(0.40, 0.58)

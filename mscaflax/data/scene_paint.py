@@ -15,6 +15,7 @@ from mscaflax.data.scene_elements import (
     WATER,
     Cloud,
     Disc,
+    Element,
     Path,
     Ridge,
     Terrain,
@@ -35,6 +36,18 @@ def wave_profile(level: float, waves, x: np.ndarray, crest: float = 0.0) -> tupl
             y += amplitude * crest * (2 * np.abs(half) - 1)
             slope += amplitude * frequency * crest * np.cos(angle / 2) * np.sign(half)
     return y, slope
+
+
+def floors(elements: tuple[Element, ...]) -> list[float]:
+    """For each element the height y below which later ground or water hides everything."""
+    found, floor = [], 1.0
+    for e in reversed(elements):
+        found.append(floor)
+        if isinstance(e, Terrain):
+            floor = min(floor, e.level + sum(abs(wave[0]) for wave in e.waves) + (0.03 if e.shore else 0.0))
+        elif isinstance(e, Water) and e.radius_x == 0:
+            floor = min(floor, e.top)
+    return found[::-1]
 
 
 def paint_sky(c: Canvas) -> None:
@@ -59,7 +72,11 @@ def paint_disc(c: Canvas, e: Disc) -> None:
     if box.empty:
         return
     d = np.sqrt((box.x - e.x) ** 2 + (box.y - e.y) ** 2)
-    c.paint(box, c.cover(e.radius - d), planes(look.disc), SUN)
+    # Seas of the moon; by day the disc is even.
+    seas = c.noise((box.x - e.x) * (2.4 / e.radius), (box.y - e.y) * (2.4 / e.radius), 17)
+    c.paint(
+        box, c.cover(e.radius - d), planes(look.disc) * (1 - 0.07 * look.lights * np.maximum(seas, 0)), SUN
+    )
 
 
 def paint_cloud(c: Canvas, e: Cloud) -> None:
@@ -95,7 +112,7 @@ def paint_ridge(c: Canvas, e: Ridge) -> None:
     """Mountains: every top has a lit and a shaded flank, parted by a wandering edge, and snow above the line."""
     x = c.x[0]
     detail = sum(c.noise_line(x * f, e.seed + f, crisp=True) * (e.rough / f) for f in (6, 13, 29, 61))
-    profile = np.minimum(_tents(e, x).min(0), e.base) + detail
+    profile = np.minimum(np.maximum(_tents(e, x).min(0), e.table), e.base) + detail
     box = Box(c, top=float(profile.min()), bottom=e.base + 0.03)
     if box.empty:
         return
@@ -104,21 +121,29 @@ def paint_ridge(c: Canvas, e: Ridge) -> None:
     depth = np.maximum(depth, 0)
     broad = c.noise(box.x * 7, box.y * 9, e.seed)
     wander = 0.6 * broad + 0.4 * c.noise(box.x * 19, box.y * 15, e.seed + 3)
-    # A point's flank is that of the outline above it, looked up sideways: the edge wanders as it descends.
+    # A point's flank is that of the outline above it, looked up sideways: its edge wanders downhill.
     lookup = np.linspace(-0.4, 2.4, 561, dtype=np.float32)
     apex = np.float32([p[0] for p in e.peaks])
-    flank = np.sign(lookup - apex[_tents(e, lookup).argmin(0)])
+    tents = _tents(e, lookup)
+    flank = np.sign(lookup - apex[tents.argmin(0)])
+    if e.table:
+        # On top of a mesa and along its front there are no flanks.
+        flank *= smoothstep(e.table - 0.05, e.table + 0.06, tents.min(0))
     flank = np.convolve(flank, np.ones(5) / 5, "same").astype(np.float32)
     sideways = box.x + wander * np.minimum(0.012 + depth * 0.4, 0.08)
     normal = 0.7 * flank.take(((sideways + 0.4) * 200).astype(np.int32), mode="clip") + 0.38 * wander
+    if e.table:
+        normal += 0.35 * c.noise(box.x * 26, box.y * 5, e.seed + 6)
     light = c.facing(normal) * 0.95
+    if e.table:
+        light *= 1 + 0.07 * np.sin((box.y - e.table) * 130 + 1.5 * broad)
     # Valleys fill with air.
     haze = e.depth * (1 + unit((box.y - e.base + 0.25) * 2.4))
     unlit, gain = c.colours(MOUNTAIN, haze)
     c.paint(box, alpha, unlit + light * gain, MOUNTAIN)
     if e.snow_line > 0:
         streak = np.abs(c.noise(box.x * 23, box.y * 6, e.seed + 9))
-        edge = e.snow_line - box.y + 0.04 * broad + 0.035 * streak
+        edge = e.snow_line - box.y + 0.022 * broad + 0.03 * streak
         snow = alpha * unit(edge * (1 / max(c.pixel * 1.5, 0.004)) + 0.5)
         unlit, gain = c.colours(SNOW, haze)
         c.paint(box, snow, unlit + light * gain, SNOW)
@@ -131,13 +156,13 @@ def paint_terrain(c: Canvas, e: Terrain) -> None:
     if e.shore:
         profile = profile + 0.006 * c.noise_line(c.x[0] * 9, e.seed)
         _foam(c, e, profile)
-    box = Box(c, top=float(profile.min()))
+    box = Box(c, top=float(profile.min()), bottom=c.floor)
     if box.empty:
         return
     down = box.y - profile
     alpha = c.cover(down)
     reach = np.maximum(down, 0)
-    fade = np.exp(reach * (-9 if e.crest else -5))
+    fade = np.exp(reach * -5)
     # Texture: rows are spaced as the ground is, wide near the viewer and dense at the horizon.
     ground = np.log(np.maximum(box.y - c.horizon + 0.12, 0.02))
     f = look.frequency
@@ -146,8 +171,14 @@ def paint_terrain(c: Canvas, e: Terrain) -> None:
         bend = c.noise(box.x * 4, ground * 6, e.seed + 2)
         fine = np.sin(ground * (44 * f) + 2.2 * broad + 2.5 * bend)
     else:
-        fine = c.noise(box.x * (17 * f), ground * (30 * f), e.seed + 11)
-        fine += 0.7 * c.noise(box.x * (36 * f), ground * (46 * f), e.seed + 23)
+        fine = 0.5 * c.noise(box.x * (24 * f), ground * (40 * f), e.seed + 11)
+        fine += 0.5 * c.noise(box.x * (52 * f), ground * (60 * f), e.seed + 23)
+    if e.crest:
+        # The edge between the lit and the shaded side of a dune runs down its front aslant.
+        lookup = np.linspace(-2, 4, 601, dtype=np.float32)
+        slopes = wave_profile(e.level, e.waves, lookup, e.crest)[1]
+        aslant = box.x + reach * (2.2 if e.seed % 2 else -2.2) + (0.12 * broad) * reach
+        slope = slopes.take(((aslant + 2) * 100).astype(np.int32), mode="clip")
     light = c.facing(e.relief * slope * fade + 0.12 * broad) * 0.9
     light += 0.09 * look.grain * fine * (1 - 0.7 * fade) + 0.08 * fade
     share = np.maximum(1 - reach * (1.6 / max(1 - e.level, 0.1)), 0)
@@ -179,7 +210,7 @@ def paint_water(c: Canvas, e: Water) -> None:
         rx, ry = e.radius_x * 1.25, e.radius_y * 1.25
         box = Box(c, e.x - rx, e.x + rx, e.y - ry, e.y + ry)
     else:
-        box = Box(c, top=e.top)
+        box = Box(c, top=e.top, bottom=c.floor)
     if box.empty:
         return
     near = np.maximum(box.y - e.top, 0)
@@ -217,7 +248,7 @@ def paint_path(c: Canvas, e: Path) -> None:
     if box.empty:
         return
     t = unit((box.y - e.y_top) / (1 - e.y_top))
-    centre = e.x_top + (e.x_bottom - e.x_top) * t + e.bend * t * np.sin(e.phase + 1.0 / (t + 0.22))
+    centre = e.x_top + (e.x_bottom - e.x_top) * t + e.bend * t * np.sin(e.phase + 1.3 / (t + 0.2))
     half = e.width * t + 0.004
     across = (box.x - centre) / half
     off = np.abs(across)

@@ -84,9 +84,21 @@ def ridge(
                 lower = rise * d(0.5, 0.85)
                 away = (rise - lower) / steep[0] * d(0.75, 1.1) + 0.03
                 tents.append((x + sign * away, base - lower, d(*steep), d(*steep)))
-    line = base - height * d(0.40, 0.58) if snow else 0.0
+    line = base - height * d(0.42, 0.60) if snow else 0.0
     peaks = tuple(tuple(round(v, 4) for v in tent) for tent in tents)
-    return Ridge(peaks, round(base, 4), rough, depth, round(line, 4), d.seed())
+    return Ridge(peaks, round(base, 4), rough, depth, round(line, 4), 0.0, d.seed())
+
+
+def mesas(d: Draw, base: float, height: float, depth: float) -> Ridge:
+    """Table mountains: a few wide ones, cut off at one height, some with a lower neighbour."""
+    n = d.count(2, 4)
+    tents = []
+    for k in range(n):
+        x, steep = (k + 0.5 + d(-0.35, 0.35)) * 2 / n, d(1.4, 2.6)
+        tents.append((x, base - height * d(1.2, 2.0), steep, d(1.4, 2.6)))
+        tents.append((x + d(-0.4, 0.4), base - height * d(0.3, 0.9), d(0.4, 1.0), d(0.4, 1.0)))
+    peaks = tuple(tuple(round(v, 4) for v in tent) for tent in tents)
+    return Ridge(peaks, round(base, 4), 0.07, depth, 0.0, round(base - height, 4), d.seed())
 
 
 def waves(d: Draw, amplitude: float, slow=2.2) -> Waves:
@@ -134,8 +146,8 @@ def trees(d: Draw, n: int, top: float, bottom: float, size: float, kinds, spans=
 
 def house(d: Draw, x: float, base: float, scale: float, depth: float, flat=False) -> House:
     """A house about `scale` wide and high; flat roofs make taller blocks."""
-    height = scale * (d(0.75, 1.5) if flat else d(0.55, 0.8))
-    rows = max(1, round(height / scale / 0.40)) if flat else d.pick(1, 2)
+    height = scale * (d(0.5, 0.95) if flat else d(0.55, 0.8))
+    rows = max(1, round(height / scale / 0.42)) if flat else d.pick(1, 2)
     roof = 0.0 if flat else round(scale * d(0.42, 0.62), 4)
     side = round(scale * d(0.6, 1.1) * d.pick(-1, 1), 4)
     return House(

@@ -73,7 +73,7 @@ _HOURS = (
     (0.33, "62a0da a0cae8 efe6cc fff6dc ffe9b8 ffe4bc 8590a4 fff4e4 b4bccc"),
     (0.50, "3f86cf 79b4e4 cbe4f2 fffbe6 fff6d8 fff6e4 8b9bb0 ffffff c3d0e0"),
     (0.64, "5590c8 9dc0da f3e2b8 fff3c8 ffdf9c ffe2a6 848c9c fff0d4 bcb7b8"),
-    (0.72, "7296c0 d2b89e fbc880 ffe9a8 ffb95c f9b56a 77768a ffd9a0 ac9094"),
+    (0.72, "7296c0 d2b89e fbc880 ffe9a8 ffb95c f8ba76 77768a ffd9a0 ac9094"),
     (0.77, "4a5694 a87898 f5a074 ffd59a ff935c d98862 62608a f9b08c 74648e"),
     (0.83, "203a6a 4a6494 b8a0a8 f6e6d2 a08a98 747a94 4a567a 9696b0 48527c"),
     (1.00, "0f1a38 1a2b52 334a74 eef0e2 465c88 53658a 323d5c 5c6e92 26325a"),
@@ -91,7 +91,7 @@ _HOUR_COLOURS = np.stack([np.stack([_rgb(c) for c in row[1].split()]) for row in
 # Reflectance of each class in a neutral light; grass and tree follow the seasons instead.
 _BASE = np.stack([_rgb(c) for c in (
     "8ab4dc", "fff4d0", "f4f4f6", "7c7a86", "7aa650", "4a7a4a",
-    "3d7f9c", "dcc290", "807e80", "c8a284", "46566c", "eef2f8")])  # fmt: skip
+    "3d7f9c", "dcc290", "807e80", "c8a284", "46566c", "dfe5ec")])  # fmt: skip
 _GRASS = np.stack([_rgb(c) for c in ("8fba5c", "749f50", "bda25c", "bcbfac")])
 # Two kinds of wood for each season; the style says how much it is of the second.
 _TREE = np.stack([[_rgb(c) for c in row] for row in (
@@ -108,6 +108,11 @@ _FAMILIES = {
 }
 
 
+# Night, dawn, morning, noon, afternoon, golden hour and sunset, dusk; and how often each is drawn.
+_SPANS = ((-0.13, 0.16), (0.18, 0.24), (0.24, 0.33), (0.33, 0.6), (0.6, 0.69), (0.69, 0.79), (0.79, 0.86))
+_SHARES = (0.13, 0.06, 0.14, 0.26, 0.13, 0.20, 0.08)
+
+
 def sample_style(seed: int, index: int) -> Style:
     """Style number `index` of the stream `seed`; a pure function of the two.
 
@@ -116,11 +121,10 @@ def sample_style(seed: int, index: int) -> Style:
       index: non-negative integer.
     """
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([0x57, seed, index])))
-    time = float(rng.uniform(0.0, 1.0))
-    # Nights look alike: fold most of the small hours onto the day so that light is seen in all its colours.
-    if time < 0.16 or time > 0.86:
-        time = time if rng.random() < 0.45 else float(rng.uniform(0.22, 0.8))
-    overcast = float(np.clip(rng.beta(0.7, 1.1), 0, 1))
+    # Nights and twilights look much alike, so that days get the larger share.
+    low, high = _SPANS[int(rng.choice(len(_SPANS), p=_SHARES))]
+    time = float(rng.uniform(low, high)) % 1.0
+    overcast = float(rng.beta(0.6, 1.3))
     haze = float(rng.beta(1.0, 2.6))
     shifts = np.zeros((len(CLASS_NAMES), 3))
     for name, family in _FAMILIES.items():
@@ -170,7 +174,7 @@ def look_of(style: Style) -> Look:
     zenith, middle, horizon, disc, glow, key, ambient, lit, shade = hour
     cover = np.float32(style.overcast**1.3)
     tint = np.float32([0.97, 1.0, 1.04])
-    dull = 0.80 * cover
+    dull = 0.86 * cover
 
     def grey(colour, level=1.0):
         return _mix(colour, _gray(colour) * tint * level, dull)

@@ -54,8 +54,7 @@ def paint_tree(c: Canvas, e: Tree) -> None:
     x, y = (box.x - e.x) / h, (e.base - box.y) / h
     rng = np.random.Generator(np.random.Philox(e.seed))
     unlit, gain = c.colours(TREE, e.depth)
-    leaf = c.noise(box.x * 34, box.y * 36, e.seed)
-    leaf += 0.7 * c.noise(box.x * 70, box.y * 70, e.seed + 9)
+    leaf = c.leaves(box)
     if e.kind in ("round", "poplar", "conifer"):
         bark = c.look.albedo[TREE] * 0.25 + _BARK * 0.75
         wood, lit_wood = c.colours(TREE, e.depth, bark / c.look.albedo[TREE])
@@ -143,7 +142,9 @@ def _palm(x, y, rng):
         u = x * dx + y * dy
         # A frond bends down as it leaves the trunk.
         v = y * dx - x * dy + np.maximum(u, 0) ** 2 * (1.4 if dx >= 0 else -1.4) * (0.35 + abs(dx))
-        frond = np.minimum(0.06 * unit(u * 9 + 0.3) * unit(1.25 - u / 0.36) - np.abs(v), u)
+        frond = np.minimum(
+            0.055 * unit(u * 9 + 0.3) * unit(3 - u / 0.15) - np.abs(v), np.minimum(u, 0.44 - u)
+        )
         better = frond > inside
         inside = np.where(better, frond, inside)
         up = np.where(better, 0.75 + v * 5 * (1 if dx >= 0 else -1), up)

@@ -58,9 +58,11 @@ def render(layout: Layout, style: Style, size: tuple[int, int] = SIZE) -> tuple[
     """
     canvas = Canvas(layout, look_of(style), size)
     scene_paint.paint_sky(canvas)
-    for element in layout.elements:
+    for element, floor in zip(layout.elements, scene_paint.floors(layout.elements), strict=True):
+        canvas.floor = floor
         _PAINTERS[type(element)](canvas, element)
     # A soft shoulder keeps bright colours from clipping flat.
     image = np.maximum(canvas.image, 0)
-    image = np.where(image > 0.8, 0.8 + 0.2 * np.tanh(5 * image - 4), image)
+    over = np.maximum(image - 0.8, 0)
+    image = np.minimum(image, 0.8) + over / np.sqrt(1 + 25 * over * over)
     return np.ascontiguousarray((image * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0)), canvas.label
