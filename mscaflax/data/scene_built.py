@@ -17,7 +17,7 @@ def _pulse(offset: np.ndarray, width: float, footprint) -> np.ndarray:
 
 
 def _glass(c: Canvas, depth, column, row, seed: int, light) -> np.ndarray:
-    """The colour of windows: glass that holds some sky by day, warm light by night, varied from pane to pane."""
+    """The colour of windows: some sky by day, warm light by night, varied from pane to pane."""
     look = c.look
     mixed = np.abs(np.sin(column * 12.9898 + row * 78.233 + seed % 97) * 43.75)
     which = mixed - np.floor(mixed)
@@ -28,7 +28,7 @@ def _glass(c: Canvas, depth, column, row, seed: int, light) -> np.ndarray:
 
 
 def _windows(c: Canvas, box: Box, wall, u, v, size, footprint, depth, seed: int, light) -> None:
-    """Windows on a wall of coverage `wall`; u, v count windows along and up, `size` is their share of a cell."""
+    """Windows on a wall of coverage `wall`: u, v count them along and up, `size` is their share of a cell."""
     column, row = np.floor(u + 0.5), np.floor(v + 0.5)
     at_u, at_v = u - column, v - row
     unlit, gain = c.colours(BUILDING, depth, 1.16)

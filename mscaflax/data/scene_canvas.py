@@ -1,6 +1,6 @@
 """The canvas that scenes are painted on: coordinates, smooth noise, and blending with coverage.
 
-Pictures are kept as planes, [3, h, w], while they are painted: numpy runs along rows then, not three channels.
+Pictures are kept as planes [3, h, w] while they are painted: numpy then runs along rows, not channels.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Canvas:
         self.image[:, box.rows, box.columns] *= 1 - strength * planes(np.float32([1.0, 0.95, 0.85]))
 
     def facing(self, normal):
-        """Light in [0, 1] on a surface that faces left (-1), the viewer (0) or right (1), softer when overcast."""
+        """Light in [0, 1] on a surface that faces left (-1), the viewer (0) or right (1)."""
         half = np.float32(0.5 * self.look.contrast * self.look.light)
         return 0.5 + half * np.minimum(np.maximum(normal, -1), 1)
 

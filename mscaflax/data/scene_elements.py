@@ -1,8 +1,8 @@
 """The parts a scene layout is made of.
 
-Coordinates: x from 0 (left) to 2 (right), y from 0 (top) to 1 (bottom), so that one unit is the height of the 2:1
-frame in both directions. Depths are relative: 0 is at the viewer's feet, at 1 the air begins to swallow colours.
-Every part holds plain numbers and tuples only; nothing here knows about styles or pixels.
+Coordinates: x from 0 (left) to 2 (right), y from 0 (top) to 1 (bottom), so that one unit is the height of
+the 2:1 frame in both directions. Depths are relative: 0 is at the viewer's feet, at 1 the air begins to
+swallow colours. Every part holds plain numbers and tuples only; nothing here knows about styles or pixels.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class Cloud:
 class Ridge:
     """A range of mountains: tents of (x, y of the top, left slope, right slope), roughened.
 
-    Above `snow_line` (a height y) the rock is snow; 0 means bare rock. No rock rises above `table`, a height y too:
-    tents that would are mesas with layered walls; 0 means none are.
+    Above `snow_line` (a height y) the rock is snow; 0 means bare rock. No rock rises above `table`, a height
+    y too: tents that would are mesas with layered walls; 0 means none are.
     """
 
     peaks: tuple[tuple[float, float, float, float], ...]
@@ -79,9 +79,9 @@ class Ridge:
 class Terrain:
     """Ground below a soft profile: y = level + Σ amplitude · sin(frequency · x + phase).
 
-    `waves` are the (amplitude, frequency, phase) triples; `near` and `far` the depths at the bottom and at the profile;
-    `relief` scales how strongly slopes catch the light; `crest` makes the profile pointed, as dunes are. A `shore`
-    meets water above it.
+    `waves` are the (amplitude, frequency, phase) triples; `near` and `far` the depths at the bottom and at
+    the profile; `relief` scales how strongly slopes catch the light; `crest` makes the profile pointed, as
+    dunes are. A `shore` meets water above it.
     """
 
     class_id: int
@@ -122,7 +122,7 @@ class Water:
 
 @dataclass(frozen=True)
 class Path:
-    """A road in perspective: from (x_top, y_top) to x_bottom at y = 1, there half `width` wide, winding by `bend`."""
+    """A road from (x_top, y_top) to x_bottom at y = 1, `width` to each side there; it winds by `bend`."""
 
     x_top: float
     y_top: float
@@ -148,7 +148,10 @@ class Tree:
 
 @dataclass(frozen=True)
 class House:
-    """A house: front wall from x to x + width, side wall of `side` to its right (left if negative), roof height."""
+    """A house: front wall from x to x + width, side wall of length `side` to its right, or left if negative.
+
+    `columns` and `rows` count the windows of the front; a roof of height 0 is flat.
+    """
 
     x: float
     base: float
@@ -166,9 +169,9 @@ class House:
 class Facades:
     """One side of a street in perspective.
 
-    A point at lateral distance X, height H and distance z (street units, the eye at height `camera`) is seen at
-    x = vx ± X/z, y = vy + (camera - H)/z. `blocks` are (z near, z far, height, window width as a share of the pitch,
-    window pitch, seed).
+    A point at lateral distance X, height H and distance z, in street units with the eye at height `camera`,
+    is seen at x = vx ± X/z, y = vy + (camera - H)/z. `blocks` are (z near, z far, height, window width as a
+    share of the pitch, window pitch, seed).
     """
 
     vx: float
@@ -186,7 +189,8 @@ Element = Disc | Cloud | Ridge | Terrain | Treeline | Water | Path | Tree | Hous
 class Layout:
     """What is where, without any appearance.
 
-    `elements` are painted in order, far to near; `horizon` is the y of the eye level; `seed` fixes the texture.
+    `elements` are painted in order, far to near; `horizon` is the y of the eye level; `seed` fixes the
+    texture.
     """
 
     kind: str

@@ -109,7 +109,7 @@ def _tents(e: Ridge, x: np.ndarray) -> np.ndarray:
 
 
 def paint_ridge(c: Canvas, e: Ridge) -> None:
-    """Mountains: every top has a lit and a shaded flank, parted by a wandering edge, and snow above the line."""
+    """Mountains: every top has a lit and a shaded flank, parted by a wandering edge."""
     x = c.x[0]
     detail = sum(c.noise_line(x * f, e.seed + f, crisp=True) * (e.rough / f) for f in (6, 13, 29, 61))
     profile = np.minimum(np.maximum(_tents(e, x).min(0), e.table), e.base) + detail
@@ -255,7 +255,7 @@ def paint_path(c: Canvas, e: Path) -> None:
     alpha = c.cover((1 - off) * half * 0.85) * c.cover(box.y - e.y_top)
     ground = np.log(t + 0.04)
     fine = look.grain * c.noise(box.x * (17 * look.frequency), ground * (22 * look.frequency), e.seed)
-    worn = across * across
+    worn = np.minimum(across * across, 1)
     light = 0.72 + 0.05 * fine - 0.12 * worn * worn
     unlit, gain = c.colours(ROAD, 0.9 * (1 - t) ** 2)
     colour = unlit * (1 + 0.04 * fine) + light * gain

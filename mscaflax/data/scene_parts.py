@@ -130,7 +130,7 @@ def ground(
 
 
 def trees(d: Draw, n: int, top: float, bottom: float, size: float, kinds, spans=((0.0, 2.0),)) -> list[Tree]:
-    """Up to n trees with feet between two heights, smaller when farther, apart from each other, far to near."""
+    """Up to n trees, far to near, apart from each other; feet between two heights, smaller when farther."""
     found: list[Tree] = []
     for _ in range(n):
         for _ in range(8):

@@ -19,7 +19,7 @@ class Style:
 
     Attributes:
       time: time of day in [0, 1): 0 midnight, 0.25 sunrise, 0.5 noon, 0.75 sunset.
-      season: in [0, 4): spring from 0, summer from 1, autumn from 2, winter from 3, each turning into the next.
+      season: in [0, 4): spring from 0, summer from 1, autumn from 2, winter from 3, without breaks.
       wood: which of the season's two kinds of trees, 0 to 1.
       overcast: 0 (clear) to 1 (closed clouds).
       haze: 0 (clear air) to 1 (fog).

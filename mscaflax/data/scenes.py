@@ -1,8 +1,8 @@
 """The embedded dataset: procedural landscapes and streets, in numpy alone.
 
-A scene is a layout (what is where) and a style (how it looks: time of day, season, weather, a palette per class,
-direction of the light, texture frequency). The two are independent, so `render(layout_a, style_b)` is the true
-answer to "layout A in the style of scene B".
+A scene is a layout (what is where) and a style (how it looks: time of day, season, weather, a palette per
+class, direction of the light, texture frequency). The two are independent, so `render(layout_a, style_b)` is
+the true answer to "layout A in the style of scene B".
 """
 
 from __future__ import annotations
@@ -17,8 +17,18 @@ from mscaflax.data.scene_styles import Style, look_of, sample_style
 from mscaflax.errors import UserError
 
 __all__ = [
-    "CLASS_NAMES", "KINDS", "PALETTE", "SIZE", "SPLITS", "Layout", "Style", "render", "sample_layout", "sample_style", "scene",
-]  # fmt: skip
+    "CLASS_NAMES",
+    "KINDS",
+    "PALETTE",
+    "SIZE",
+    "SPLITS",
+    "Layout",
+    "Style",
+    "render",
+    "sample_layout",
+    "sample_style",
+    "scene",
+]
 
 SPLITS = {"train": 4000, "val": 200, "test": 200}
 SIZE = (128, 256)
@@ -27,7 +37,7 @@ _PAINTERS = scene_paint.PAINTERS | scene_trees.PAINTERS | scene_built.PAINTERS
 
 
 def scene(split: str, index: int) -> tuple[Layout, Style]:
-    """Layout and style of scene `index` of a split; layouts and styles of different splits come from different streams.
+    """Layout and style of scene `index` of a split; every split draws both from streams of its own.
 
     Args:
       split: train, val or test.
