@@ -24,7 +24,7 @@ def get_config():
     model.image_channels = (32, 64, 64, 64, 64)  # N_i
     model.label_channels = (16, 32, 48, 64, 64)  # M_i
     model.generator_channels = (32, 64, 128, 192, 256)
-    model.hidden_channels = 64  # hidden layer of the modulations
+    model.hidden_channels = (32, 64, 64, 64, 64)  # hidden layer of the modulations
     model.attention_scales = (True, True, True, True, True)  # where the exemplar is aligned
     model.masking = True  # γ; without it every region passes
     model.mask_fill = "zero"  # what a masked region holds: zero, or global (the exemplar's mean)

@@ -11,7 +11,7 @@ def get_config():
     config.model.image_channels = (64, 128, 128, 128, 128)
     config.model.label_channels = (64, 64, 128, 128, 128)
     config.model.generator_channels = (64, 128, 256, 512, 768)
-    config.model.hidden_channels = 128
+    config.model.hidden_channels = (64, 128, 128, 128, 128)
     config.model.dtype = "bfloat16"
     config.discriminator.channels = (64, 128, 256, 512)
     config.discriminator.label_channels = 64

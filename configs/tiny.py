@@ -10,7 +10,7 @@ def get_config():
     config.model.image_channels = (8, 8, 8, 8, 8)
     config.model.label_channels = (4, 4, 8, 8, 8)
     config.model.generator_channels = (8, 8, 16, 16, 16)
-    config.model.hidden_channels = 8
+    config.model.hidden_channels = (8, 8, 8, 8, 8)
     config.discriminator.channels = (8, 16)
     config.discriminator.label_channels = 4
     config.train.steps = 8

@@ -10,7 +10,7 @@ from mscaflax.nets.layers import average_pool
 
 
 class PatchDiscriminator(nn.Module):
-    """4×4 convolutions, strided but for the last, then a map of logits.
+    """4×4 convolutions of stride 2, then a map of logits.
 
     Attributes:
       channels: channels of each hidden layer.
@@ -25,8 +25,7 @@ class PatchDiscriminator(nn.Module):
         """x [b, h, w, c] → (logits [b, h', w', 1] float32, features of every hidden layer)."""
         features = []
         for i, channels in enumerate(self.channels):
-            stride = 2 if i < len(self.channels) - 1 else 1
-            conv = nn.Conv(channels, (4, 4), strides=stride, dtype=self.dtype, name=f"conv{i}")
+            conv = nn.Conv(channels, (4, 4), strides=2, dtype=self.dtype, name=f"conv{i}")
             x = nn.SpectralNorm(conv, name=f"norm{i}")(x, update_stats=update_stats)
             x = nn.leaky_relu(x, 0.2)
             features.append(x)

@@ -33,8 +33,9 @@ class SynthesisNetwork(nn.Module):
       num_regions: K.
       image_channels: N_i, finest first; its length is L (5, one per VGG tap).
       label_channels: M_i, finest first.
-      generator_channels: channels of the block at each scale, finest first.
-      hidden_channels: width of the modulations' hidden layer.
+      generator_channels: channels that enter the block of each scale, finest first. A block hands on as many
+        as the next finer one takes, before the upsampling, where that is cheap.
+      hidden_channels: width of the modulations' hidden layer, finest first.
       attention_scales: which scales align the exemplar, finest first.
       masking, mask_fill: see MaskedSpatialChannelAttention.
       modulation: `spade` or `decoupled`.
@@ -48,7 +49,7 @@ class SynthesisNetwork(nn.Module):
     image_channels: tuple[int, ...]
     label_channels: tuple[int, ...]
     generator_channels: tuple[int, ...]
-    hidden_channels: int
+    hidden_channels: tuple[int, ...]
     attention_scales: tuple[bool, ...]
     masking: bool = True
     mask_fill: str = "zero"
@@ -78,8 +79,10 @@ class SynthesisNetwork(nn.Module):
         ]
         self.start = nn.Conv(self.generator_channels[-1], (3, 3), dtype=self.dtype)
         self.blocks = [
-            ModulatedBlock(channels, self.hidden_channels, self.modulation, self.normalization, self.dtype)
-            for channels in self.generator_channels
+            ModulatedBlock(channels, hidden, self.modulation, self.normalization, self.dtype)
+            for channels, hidden in zip(
+                (self.generator_channels[0], *self.generator_channels[:-1]), self.hidden_channels, strict=True
+            )
         ]
         self.to_rgb = nn.Conv(3, (3, 3), dtype=self.dtype)
 
@@ -122,22 +125,22 @@ class SynthesisNetwork(nn.Module):
         if alignments[coarsest] is not None:
             inputs = jnp.concatenate([alignments[coarsest].features, inputs], axis=-1)
         x = self.start(zero_padding(inputs, present[coarsest]))
+        noise = self._noise(noise_keys, x.shape[0], target_labels)
         for scale in reversed(range(self.num_scales)):
             if scale < coarsest:
                 x = upsample_nearest(x)
-            noise = self._noise(noise_keys, scale, x.shape) if self.noise else None
-            x = self.blocks[scale](x, alignments[scale], target_labels[scale], noise, present[scale])
+            x = self.blocks[scale](x, alignments[scale], target_labels[scale], noise[scale], present[scale])
         x = self.to_rgb(zero_padding(nn.leaky_relu(x, 0.2), present[0]))
         return jnp.tanh(x.astype(jnp.float32))
 
-    def _noise(self, keys, scale, shape):
+    def _noise(self, keys, batch, target_labels):
+        """Two noise maps per scale [b, h, w, 2]; Nones where noise is off, zeros without keys."""
+        sizes = [features.shape[1:3] for features in target_labels]
+        if not self.noise:
+            return (None,) * len(sizes)
         if keys is None:
-            return jnp.zeros((*shape[:3], 2), self.dtype)
-        maps = [
-            position_noise(jax.vmap(lambda key, i=i: jax.random.fold_in(key, 2 * scale + i))(keys), *shape[1:3])
-            for i in (0, 1)
-        ]
-        return jnp.concatenate(maps, axis=-1)
+            return tuple(jnp.zeros((batch, *size, 2), self.dtype) for size in sizes)
+        return position_noise(keys, sizes)
 
     def __call__(self, label, exemplar, exemplar_label, taps, statistics, noise_keys=None, valid=None):
         """One forward pass.

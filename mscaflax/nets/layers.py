@@ -7,6 +7,7 @@ border are what an unpadded 'SAME' convolution sees too.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 EPSILON = 1e-5
 
@@ -79,22 +80,32 @@ def normalize(x, kind, valid=None):
     raise ValueError(f"normalization is {kind!r}, allowed are 'instance' and 'position'")
 
 
-def position_noise(keys, height, width):
-    """Standard normal noise that depends on the key and the position alone, not on the map's size.
+def position_noise(keys, sizes):
+    """Standard normal noise that depends on the key, the scale and the position alone, not on the map's size.
 
     A map and its crop from the top left corner therefore agree, so that padding changes nothing.
 
     Args:
       keys: [b] typed random keys, one per image.
-      height, width: at most 65,536 each.
+      sizes: (h, w) of each scale, at most 16,384 each and 16 scales.
 
     Returns:
-      [b, height, width, 1] float32.
+      A tuple of [b, h, w, 2] float32, one per scale.
     """
-    rows = jnp.arange(height, dtype=jnp.uint32)[:, None] << 16
-    positions = (rows | jnp.arange(width, dtype=jnp.uint32)[None, :]).reshape(-1)
+    positions = jnp.concatenate(
+        [
+            ((scale << 28) | (np.arange(h)[:, None] << 14) | np.arange(w)).astype(np.uint32).reshape(-1)
+            for scale, (h, w) in enumerate(sizes)
+        ]
+    )
 
     def one(key):
-        return jax.vmap(lambda position: jax.random.normal(jax.random.fold_in(key, position)))(positions)
+        return jax.vmap(lambda position: jax.random.normal(jax.random.fold_in(key, position), (2,)))(positions)
 
-    return jax.vmap(one)(keys).reshape(keys.shape[0], height, width, 1)
+    # One call for all scales: the generator is unrolled code, long to compile.
+    flat = jax.vmap(one)(keys)
+    maps, begin = [], 0
+    for h, w in sizes:
+        maps.append(flat[:, begin : begin + h * w].reshape(-1, h, w, 2))
+        begin += h * w
+    return tuple(maps)

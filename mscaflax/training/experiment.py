@@ -1,0 +1,130 @@
+"""From a config to what trains: the networks, the optimizers, the loss weights. The one place that reads it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from mscaflax.errors import UserError
+from mscaflax.nets.discriminator import MultiScaleDiscriminator
+from mscaflax.nets.generator import SynthesisNetwork
+from mscaflax.nets.vgg import TAP_CHANNELS
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+_CHOICES = {
+    "mask_fill": ("zero", "global"),
+    "modulation": ("spade", "decoupled"),
+    "normalization": ("instance", "position"),
+    "dtype": tuple(DTYPES),
+}
+_PER_SCALE = ("image_channels", "label_channels", "generator_channels", "hidden_channels", "attention_scales")
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the generator's losses."""
+
+    adversarial: float
+    feature_matching: float
+    perceptual: float
+    l1: float
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything the train step needs but the state, the VGG weights and the data; hashable parts only.
+
+    Attributes:
+      network: the generator with its encoders and attention.
+      discriminator: the two-scale patch discriminator.
+      generator_optimizer, discriminator_optimizer: optax transformations.
+      loss: LossWeights.
+      ema_decay: upper bound of the moving average's decay.
+      seed: root of every random key.
+      size: side of the training patches.
+      dtype: compute dtype of the frozen VGG.
+    """
+
+    network: SynthesisNetwork
+    discriminator: MultiScaleDiscriminator
+    generator_optimizer: optax.GradientTransformation
+    discriminator_optimizer: optax.GradientTransformation
+    loss: LossWeights
+    ema_decay: float
+    seed: int
+    size: int
+    dtype: Any
+
+
+def build_network(model_config, num_classes):
+    """The SynthesisNetwork that `config.model` describes.
+
+    Raises:
+      UserError: a value that is not among the choices, or lists that do not have one entry per VGG tap.
+    """
+    for key, choices in _CHOICES.items():
+        if model_config[key] not in choices:
+            raise UserError(f"config.model.{key} is {model_config[key]!r}; choose one of {', '.join(choices)}")
+    for key in _PER_SCALE:
+        if len(model_config[key]) != len(TAP_CHANNELS):
+            raise UserError(
+                f"config.model.{key} has {len(model_config[key])} entries; give {len(TAP_CHANNELS)}, "
+                "one per scale, finest first"
+            )
+    if model_config.num_regions < 1:
+        raise UserError(f"config.model.num_regions is {model_config.num_regions}; it must be at least 1")
+    if model_config.modulation == "decoupled" and not all(model_config.attention_scales):
+        raise UserError("config.model.modulation 'decoupled' needs the attention on at every scale")
+    fields = {key: tuple(v) if key in _PER_SCALE else v for key, v in model_config.items()}
+    return SynthesisNetwork(num_classes=num_classes, **{**fields, "dtype": DTYPES[model_config.dtype]})
+
+
+def build_experiment(config, num_classes):
+    """The Experiment that a config describes, for a dataset of `num_classes` classes.
+
+    Raises:
+      UserError: as build_network; or a patch size that the scales do not divide.
+    """
+    network = build_network(config.model, num_classes)
+    if config.data.size % network.size_multiple or config.data.size < 2 * network.size_multiple:
+        raise UserError(
+            f"config.data.size is {config.data.size}; it must be a multiple of {network.size_multiple}, "
+            f"at least {2 * network.size_multiple}"
+        )
+    dtype = DTYPES[config.model.dtype]
+    discriminator = MultiScaleDiscriminator(
+        num_classes=num_classes,
+        channels=tuple(config.discriminator.channels),
+        label_channels=config.discriminator.label_channels,
+        num_scales=config.discriminator.num_scales,
+        dtype=dtype,
+    )
+
+    def adam(rate):
+        return optax.adam(
+            _rate_schedule(rate, config.train.steps, config.optimizer.decay_from),
+            b1=config.optimizer.beta1,
+            b2=config.optimizer.beta2,
+        )
+
+    return Experiment(
+        network=network,
+        discriminator=discriminator,
+        generator_optimizer=adam(config.optimizer.generator_rate),
+        discriminator_optimizer=adam(config.optimizer.discriminator_rate),
+        loss=LossWeights(**config.loss),
+        ema_decay=config.optimizer.ema_decay,
+        seed=config.seed,
+        size=config.data.size,
+        dtype=dtype,
+    )
+
+
+def _rate_schedule(rate, steps, decay_from):
+    if not 0 <= decay_from <= 1:
+        raise UserError(f"config.optimizer.decay_from is {decay_from}; it must lie in 0..1")
+    begin = round(steps * decay_from)
+    if begin >= steps:
+        return rate
+    return optax.schedules.linear_schedule(rate, 0.0, steps - begin, begin)

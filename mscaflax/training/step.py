@@ -1,0 +1,137 @@
+"""The train step, one for a core and for a pod: simultaneous hinge-GAN update of both networks."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mscaflax.nets.vgg import vgg16_taps
+from mscaflax.training import losses
+from mscaflax.training.state import stream_key
+
+
+def example_keys(key, count):
+    """One random key per example of the global batch, the same on any number of devices."""
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
+
+
+def train_step(experiment, state, vgg, batch):
+    """One update of both networks from one batch.
+
+    Args:
+      experiment: Experiment.
+      state: TrainState.
+      vgg: the VGG-16 parameters.
+      batch: the batch contract: image, exemplar [b, h, w, 3] float32 in [-1, 1]; label, exemplar_label
+        [b, h, w] int32 in 0..C.
+
+    Returns:
+      (the next TrainState, metrics: a dict of float32 scalars).
+    """
+    image, label = batch["image"], batch["label"]
+    count = image.shape[0]
+    keys = example_keys(stream_key(experiment.seed, "noise", state.step), count)
+    # One pass of the frozen network over both photos; neither takes a gradient.
+    taps = vgg16_taps(vgg, jnp.concatenate([batch["exemplar"], image]), dtype=experiment.dtype)
+    exemplar_taps, real_taps = [t[:count] for t in taps], [t[count:] for t in taps]
+
+    def discriminate(params, fake):
+        outputs, updated = experiment.discriminator.apply(
+            {"params": params, "batch_stats": state.spectral},
+            jnp.concatenate([fake, image]),
+            jnp.concatenate([label, label]),
+            update_stats=True,
+            mutable=["batch_stats"],
+        )
+        fakes = [(logits[:count], [f[:count] for f in features]) for logits, features in outputs]
+        reals = [(logits[count:], [f[count:] for f in features]) for logits, features in outputs]
+        return fakes, reals, updated["batch_stats"]
+
+    def generator_loss(params):
+        fake = experiment.network.apply(
+            {"params": params}, label, batch["exemplar"], batch["exemplar_label"], exemplar_taps,
+            state.statistics, keys,
+        ).image  # fmt: skip
+        fakes, reals, _ = discriminate(state.discriminator, fake)
+        terms = {
+            "adversarial": losses.hinge_generator([logits for logits, _ in fakes]),
+            "feature_matching": losses.feature_matching([f for _, f in reals], [f for _, f in fakes]),
+            "perceptual": losses.perceptual(real_taps, vgg16_taps(vgg, fake, dtype=experiment.dtype)),
+            "l1": losses.l1_mean(fake, image),
+        }
+        total = sum(getattr(experiment.loss, name) * value for name, value in terms.items())
+        return total, (fake, terms)
+
+    (g_loss, (fake, terms)), g_grads = jax.value_and_grad(generator_loss, has_aux=True)(state.generator)
+    fake = jax.lax.stop_gradient(fake)
+
+    def discriminator_loss(params):
+        fakes, reals, spectral = discriminate(params, fake)
+        real_logits, fake_logits = [x for x, _ in reals], [x for x, _ in fakes]
+        means = [sum(x.mean() for x in logits) / len(logits) for logits in (real_logits, fake_logits)]
+        return losses.hinge_discriminator(real_logits, fake_logits), (spectral, means)
+
+    (d_loss, (spectral, (real_mean, fake_mean))), d_grads = jax.value_and_grad(
+        discriminator_loss, has_aux=True
+    )(state.discriminator)
+
+    g_updates, g_optimizer = experiment.generator_optimizer.update(
+        g_grads, state.generator_optimizer, state.generator
+    )
+    d_updates, d_optimizer = experiment.discriminator_optimizer.update(
+        d_grads, state.discriminator_optimizer, state.discriminator
+    )
+    generator = optax.apply_updates(state.generator, g_updates)
+    t = state.step.astype(jnp.float32)
+    decay = jnp.minimum(experiment.ema_decay, (1 + t) / (10 + t))
+    next_state = state.replace(
+        step=state.step + 1,
+        generator=generator,
+        ema=jax.tree.map(lambda old, new: old * decay + new * (1 - decay), state.ema, generator),
+        generator_optimizer=g_optimizer,
+        discriminator=optax.apply_updates(state.discriminator, d_updates),
+        spectral=spectral,
+        discriminator_optimizer=d_optimizer,
+    )
+    metrics = {f"loss/{name}": value for name, value in terms.items()}
+    metrics |= {"loss/generator": g_loss, "loss/discriminator": d_loss}
+    metrics |= {"discriminator/real": real_mean, "discriminator/fake": fake_mean}
+    for name, trees in (
+        ("generator", (g_grads, state.generator, g_updates)),
+        ("discriminator", (d_grads, state.discriminator, d_updates)),
+    ):
+        for kind, tree in zip(("gradients", "parameters", "updates"), trees, strict=True):
+            metrics[f"norm/{name}_{kind}"] = optax.global_norm(tree)
+    return next_state, metrics
+
+
+def make_train_step(experiment, state_shardings, batch_sharding, replicated):
+    """Jits `train_step` for a mesh; the state is donated.
+
+    Args:
+      experiment: Experiment.
+      state_shardings: a tree of shardings like TrainState, or one for all.
+      batch_sharding: sharding of every array of the batch.
+      replicated: sharding of the VGG parameters and of the metrics.
+
+    Returns:
+      The jitted function (state, vgg, batch) → (state, metrics).
+    """
+
+    def step(state, vgg, batch):
+        return train_step(experiment, state, vgg, batch)
+
+    return jax.jit(
+        step,
+        in_shardings=(state_shardings, replicated, batch_sharding),
+        out_shardings=(state_shardings, replicated),
+        donate_argnums=0,
+    )
+
+
+def synthesize(network, params, statistics, vgg, batch, keys, valid=None, dtype=jnp.float32):
+    """Forward pass from a batch without `image`: a Synthesis; `keys` [b] random keys or None."""
+    taps = vgg16_taps(vgg, batch["exemplar"], dtype=dtype)
+    return network.apply(
+        {"params": params}, batch["label"], batch["exemplar"], batch["exemplar_label"], taps, statistics,
+        keys, valid,
+    )  # fmt: skip
