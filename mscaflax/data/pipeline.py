@@ -14,6 +14,7 @@ decoding, cropping and resizing are TensorFlow ops, in parallel and in a fixed o
 import os
 import struct
 import time
+import weakref
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, Protocol
@@ -48,7 +49,10 @@ class BatchIterator(Iterator[Batch]):
     """
 
     def __init__(self, dataset: Any, failures: list[UserError]):
-        self._batches = dataset.as_numpy_iterator()
+        self._held = [dataset.as_numpy_iterator()]
+        # Also runs at exit: threads of tf.data that still wait for the interpreter's lock while it shuts
+        # down would never get it, and the program would hang.
+        self._finalizer = weakref.finalize(self, self._held.clear)
         self._failures = failures
         self.waited_seconds = 0.0
         self.batches = 0
@@ -57,7 +61,7 @@ class BatchIterator(Iterator[Batch]):
         errors = import_tensorflow().errors
         start = time.perf_counter()
         try:
-            batch = next(self._batches)
+            batch = next(self._held[0])
         except errors.OpError as error:
             raise self._failures[0] if self._failures else _unreadable(error) from error
         finally:
