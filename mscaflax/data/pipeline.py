@@ -52,7 +52,7 @@ class BatchIterator(Iterator[Batch]):
         self._held = [dataset.as_numpy_iterator()]
         # Also runs at exit: threads of tf.data that still wait for the interpreter's lock while it shuts
         # down would never get it, and the program would hang.
-        self._finalizer = weakref.finalize(self, self._held.clear)
+        weakref.finalize(self, self._held.clear)
         self._failures = failures
         self.waited_seconds = 0.0
         self.batches = 0
