@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from mscaflax.data.scene_canvas import Box, Canvas, planes, smoothstep, unit
@@ -13,7 +15,7 @@ _STOREY = 0.52  # of a street front, in street units
 
 def _pulse(offset: np.ndarray, width: float, footprint) -> np.ndarray:
     """Coverage of |offset| < width/2, in cells, seen through a pixel of `footprint` cells."""
-    return unit((width / 2 - np.abs(offset)) / np.maximum(footprint, 1e-4) + 0.5)
+    return unit((width / 2 - np.abs(offset)) / np.maximum(footprint, np.float32(1e-4)) + 0.5)
 
 
 def _glass(c: Canvas, depth, column, row, seed: int, light) -> np.ndarray:
@@ -74,7 +76,7 @@ def paint_house(c: Canvas, e: House) -> None:
     middle, half = e.x + e.width / 2, e.width / 2
     rise = (top - y) / e.roof  # 0 at the eaves, 1 at the ridge
     slant = half * (1 - rise)
-    steep = e.roof / np.hypot(e.roof, half)
+    steep = e.roof / math.hypot(e.roof, half)
     gable = np.minimum((slant - np.abs(x - middle)) * steep, top - y)
     c.paint(box, c.cover(gable), unlit + lit_front * gain, BUILDING)
     if side > 0:

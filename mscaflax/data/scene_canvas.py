@@ -146,7 +146,7 @@ class Canvas:
     def facing(self, normal):
         """Light in [0, 1] on a surface that faces left (-1), the viewer (0) or right (1)."""
         half = np.float32(0.5 * self.look.contrast * self.look.light)
-        return 0.5 + half * np.minimum(np.maximum(normal, -1), 1)
+        return 0.5 + half * np.minimum(np.maximum(normal, np.float32(-1)), np.float32(1))
 
 
 class Box:

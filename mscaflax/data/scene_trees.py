@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from mscaflax.data.scene_canvas import Box, Canvas, smoothstep, unit
@@ -78,17 +80,20 @@ def paint_tree(c: Canvas, e: Tree) -> None:
 def _crown(x, y, leaf, rng, half_width, half_height, middle):
     """(signed distance, sideways normal, how much it faces up) of a leafy crown of lobes, in tree heights."""
     n = 8
-    angle = np.arange(n) * 2.4 + rng.uniform(0, 6.28)
-    r = np.sqrt((np.arange(n) + 0.5) / n) * 0.66
-    size = rng.uniform(0.40, 0.56, n)
-    px, py, size = (a.astype(np.float32)[:, None, None] for a in (r * np.cos(angle), r * np.sin(angle), size))
+    turn = float(rng.uniform(0, 6.28))
     u, v = x / half_width, (y - middle) / half_height
-    dx, dy = u - px, v - py
-    lobes = size - np.sqrt(dx * dx + dy * dy)
-    nearest = lobes.argmax(0)[None]
-    bump_x = np.take_along_axis(dx, nearest, 0)[0]
-    bump_y = np.take_along_axis(dy, nearest, 0)[0]
-    inside = (lobes.max(0) + 0.035 * leaf) * min(half_width, half_height)
+    inside = bump_x = bump_y = None
+    for k, size in enumerate(rng.uniform(0.40, 0.56, n).tolist()):
+        r, angle = 0.66 * math.sqrt((k + 0.5) / n), 2.4 * k + turn
+        dx, dy = u - r * math.cos(angle), v - r * math.sin(angle)
+        lobe = size - np.sqrt(dx * dx + dy * dy)
+        if inside is None:
+            inside, bump_x, bump_y = lobe, np.broadcast_to(dx, lobe.shape), np.broadcast_to(dy, lobe.shape)
+        else:
+            nearer = lobe > inside
+            bump_x, bump_y = np.where(nearer, dx, bump_x), np.where(nearer, dy, bump_y)
+            inside = np.maximum(inside, lobe)
+    inside = (inside + 0.035 * leaf) * min(half_width, half_height)
     # A bush stands on the ground, cut off by it.
     inside = np.minimum(inside, y)
     return inside, 0.75 * u + 0.75 * bump_x, 0.5 + 0.34 * v + 0.5 * bump_y

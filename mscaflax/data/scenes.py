@@ -75,4 +75,9 @@ def render(layout: Layout, style: Style, size: tuple[int, int] = SIZE) -> tuple[
     image = np.maximum(canvas.image, 0)
     over = np.maximum(image - 0.8, 0)
     image = np.minimum(image, 0.8) + over / np.sqrt(1 + 25 * over * over)
-    return np.ascontiguousarray((image * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0)), canvas.label
+    image *= 255
+    image += 0.5
+    pixels = np.empty((*size, 3), np.uint8)
+    for channel in range(3):
+        pixels[..., channel] = image[channel]
+    return pixels, canvas.label
