@@ -74,7 +74,7 @@ _HOURS = (
     (0.50, "3f86cf 79b4e4 cbe4f2 fffbe6 fff6d8 fff6e4 8b9bb0 ffffff c3d0e0"),
     (0.64, "5590c8 9dc0da f3e2b8 fff3c8 ffdf9c ffe2a6 848c9c fff0d4 bcb7b8"),
     (0.72, "7296c0 d2b89e fbc880 ffe9a8 ffb95c f8ba76 77768a ffd9a0 ac9094"),
-    (0.77, "4a5694 a87898 f5a074 ffd59a ff935c d98862 62608a f9b08c 74648e"),
+    (0.77, "4a5694 a87898 f5a074 ffd59a ff935c d68e6a 62608a f9b08c 74648e"),
     (0.83, "203a6a 4a6494 b8a0a8 f6e6d2 a08a98 747a94 4a567a 9696b0 48527c"),
     (1.00, "0f1a38 1a2b52 334a74 eef0e2 465c88 53658a 323d5c 5c6e92 26325a"),
 )
@@ -95,7 +95,7 @@ _BASE = np.stack([_rgb(c) for c in (
 _GRASS = np.stack([_rgb(c) for c in ("8fba5c", "749f50", "bda25c", "bcbfac")])
 # Two kinds of wood for each season; the style says how much it is of the second.
 _TREE = np.stack([[_rgb(c) for c in row] for row in (
-    ("86ac60", "d8a0ac"), ("44784a", "64803c"), ("c4703c", "cfa048"), ("a4b0ae", "7c7468"))])  # fmt: skip
+    ("86ac60", "d8a0ac"), ("44784a", "64803c"), ("c4703c", "cfa048"), ("b2bebc", "ac9888"))])  # fmt: skip
 
 # Families of colours that a place may have; a style takes one of each and strays a little from it.
 _FAMILIES = {
@@ -181,7 +181,9 @@ def look_of(style: Style) -> Look:
 
     zenith, middle = grey(_mix(zenith, middle, 0.6 * cover), 0.98), grey(_mix(middle, horizon, 0.4 * cover))
     horizon = grey(horizon)
-    zenith, middle, horizon = zenith + shifts[0], middle + shifts[0], horizon + shifts[0] * 0.7
+    # Where it is dark a shift of colour must be small, or it would be all the colour there is.
+    air_shift, cloud_shift = shifts[0] * 1.3 * middle.mean(), shifts[2] * lit.mean()
+    zenith, middle, horizon = zenith + air_shift, middle + air_shift, horizon + air_shift * 0.7
     key_out = grey(key) * (1 - 0.72 * cover)
     ambient = grey(ambient) + 0.34 * cover * _gray(key)
     air = _mix(_mix(horizon, middle, 0.35), _gray(horizon), 0.25 + 0.3 * cover)
@@ -200,8 +202,8 @@ def look_of(style: Style) -> Look:
         glow=glow * (1 - 0.75 * cover),
         key=key_out,
         ambient=ambient,
-        cloud_lit=_mix(lit + shifts[2], _gray(_mix(lit, shade, 0.45)) * tint, dull),
-        cloud_shade=_mix(shade + shifts[2], _gray(shade) * tint * 0.86, dull),
+        cloud_lit=_mix(lit + cloud_shift, _gray(_mix(lit, shade, 0.45)) * tint, dull),
+        cloud_shade=_mix(shade + cloud_shift, _gray(shade) * tint * 0.86, dull),
         cloud_opacity=float(0.9 + 0.1 * cover),
         air=air,
         density=float(0.10 + 0.75 * style.haze**1.4 + 0.12 * cover),
