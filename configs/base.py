@@ -27,8 +27,8 @@ def get_config():
     model.hidden_channels = (32, 64, 64, 64, 64)  # hidden layer of the modulations
     model.attention_scales = (True, True, True, True, True)  # where the exemplar is aligned
     model.masking = True  # γ; without it every region passes
-    model.mask_fill = "zero"  # what a masked region holds: zero, or global (the exemplar's mean)
-    model.modulation = "spade"  # spade (3×3 convolutions) or decoupled (once per region)
+    model.mask_fill = "global"  # what a masked region holds: zero, or global (the exemplar's mean)
+    model.modulation = "decoupled"  # spade (3×3 convolutions) or decoupled (once per region)
     model.normalization = "instance"  # instance (over positions) or position (over channels)
     model.noise = True  # a noise map per block, with a learned strength per channel
     model.dtype = "float32"  # compute dtype, float32 or bfloat16; parameters are float32

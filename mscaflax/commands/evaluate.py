@@ -49,11 +49,11 @@ def run(args: argparse.Namespace) -> int:
 
     from mscaflax.config import config_to_json
     from mscaflax.data.datasets import open_dataset
+    from mscaflax.data.grids import picture_grid
     from mscaflax.evaluation import protocol
-    from mscaflax.evaluation.grids import picture_grid
     from mscaflax.evaluation.pairlist import freeze_pairs
     from mscaflax.evaluation.report import table, versions, write_report
-    from mscaflax.training.checkpoint import load_model
+    from mscaflax.training.model import load_model
 
     output = Path(args.output)
     try:

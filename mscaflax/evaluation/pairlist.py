@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mscaflax.evaluation.metrics import to_uint8
+from mscaflax.data.pixels import to_uint8
 from mscaflax.evaluation.swap import draw_triples
 
 

@@ -20,10 +20,11 @@ import jax
 import numpy as np
 
 from mscaflax.data.classes import ClassTable
+from mscaflax.data.grids import Column
+from mscaflax.data.pixels import to_float, to_uint8
 from mscaflax.errors import UserError
 from mscaflax.evaluation import lpips as lpips_module
-from mscaflax.evaluation.grids import Column
-from mscaflax.evaluation.metrics import Mean, bootstrap_interval, psnr, ssim, to_float, to_uint8
+from mscaflax.evaluation.metrics import Mean, bootstrap_interval, psnr, ssim
 from mscaflax.evaluation.pairlist import PairList
 from mscaflax.evaluation.swap import class_colours, score_swaps
 

@@ -28,8 +28,8 @@ import dataclasses
 
 import numpy as np
 
+from mscaflax.data.pixels import to_uint8
 from mscaflax.errors import UserError
-from mscaflax.evaluation.metrics import to_uint8
 
 MIN_AREA = 0.01
 

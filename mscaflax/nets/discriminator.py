@@ -65,5 +65,7 @@ class MultiScaleDiscriminator(nn.Module):
         for scale in range(self.num_scales):
             if scale:
                 x = average_pool(x)
-            outputs.append(PatchDiscriminator(self.channels, self.dtype, name=f"scale{scale}")(x, update_stats))
+            outputs.append(
+                PatchDiscriminator(self.channels, self.dtype, name=f"scale{scale}")(x, update_stats)
+            )
         return tuple(outputs)

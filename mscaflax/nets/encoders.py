@@ -45,8 +45,14 @@ class LabelEncoder(nn.Module):
         pyramid = []
         for scale, channels in enumerate(self.channels):
             stride = 1 if scale == 0 else 2
-            x = nn.Conv(channels, (3, 3), strides=stride, padding=((1, 1), (1, 1)), dtype=self.dtype,
-                        name=f"scale{scale}")(zero_padding(x, valid[max(scale - 1, 0)]))
+            x = nn.Conv(
+                channels,
+                (3, 3),
+                strides=stride,
+                padding=((1, 1), (1, 1)),
+                dtype=self.dtype,
+                name=f"scale{scale}",
+            )(zero_padding(x, valid[max(scale - 1, 0)]))
             x = zero_padding(nn.leaky_relu(x, 0.2), valid[scale])
             pyramid.append(x)
         return tuple(pyramid)

@@ -8,7 +8,6 @@ from typing import Any
 
 import flax
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from mscaflax.nets.encoders import ImageEncoder, LabelEncoder

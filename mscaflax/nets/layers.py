@@ -100,7 +100,9 @@ def position_noise(keys, sizes):
     )
 
     def one(key):
-        return jax.vmap(lambda position: jax.random.normal(jax.random.fold_in(key, position), (2,)))(positions)
+        return jax.vmap(lambda position: jax.random.normal(jax.random.fold_in(key, position), (2,)))(
+            positions
+        )
 
     # One call for all scales: the generator is unrolled code, long to compile.
     flat = jax.vmap(one)(keys)

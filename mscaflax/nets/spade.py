@@ -27,7 +27,9 @@ class SpadeModulation(nn.Module):
         """An Alignment or None, F_c1 [b, h, w, m] → (scale, shift), each [b, h, w, channels]."""
         inputs = label_features
         if alignment is not None:
-            inputs = jnp.concatenate([alignment.features, label_features.astype(alignment.features.dtype)], -1)
+            inputs = jnp.concatenate(
+                [alignment.features, label_features.astype(alignment.features.dtype)], -1
+            )
         x = nn.Conv(self.hidden, (3, 3), dtype=self.dtype, name="hidden")(zero_padding(inputs, valid))
         x = zero_padding(nn.relu(x), valid)
         return jnp.split(nn.Conv(2 * self.channels, (3, 3), dtype=self.dtype, name="out")(x), 2, axis=-1)
@@ -88,7 +90,9 @@ class ModulatedBlock(nn.Module):
             if noise is not None:
                 strength = self.param(f"noise{i}", nn.initializers.zeros, (channels,))
                 x = x + noise[..., i : i + 1].astype(x.dtype) * strength.reshape(1, 1, 1, -1).astype(x.dtype)
-            modulation = MODULATIONS[self.modulation](channels, self.hidden, self.dtype, name=f"modulation{i}")
+            modulation = MODULATIONS[self.modulation](
+                channels, self.hidden, self.dtype, name=f"modulation{i}"
+            )
             scale, shift = modulation(alignment, label_features, valid)
             x = normalize(x, self.normalization, valid) * (1 + scale) + shift
             x = zero_padding(nn.leaky_relu(x, 0.2), valid)

@@ -1,4 +1,4 @@
-"""From a config to what trains: the networks, the optimizers, the loss weights. The one place that reads it."""
+"""From a config to what trains: networks, optimizers, loss weights. The one place that reads the config."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -65,7 +65,9 @@ def build_network(model_config, num_classes):
     """
     for key, choices in _CHOICES.items():
         if model_config[key] not in choices:
-            raise UserError(f"config.model.{key} is {model_config[key]!r}; choose one of {', '.join(choices)}")
+            raise UserError(
+                f"config.model.{key} is {model_config[key]!r}; choose one of {', '.join(choices)}"
+            )
     for key in _PER_SCALE:
         if len(model_config[key]) != len(TAP_CHANNELS):
             raise UserError(

@@ -31,7 +31,7 @@ def check_batch_size(batch_size, mesh):
     devices = mesh.shape[DATA_AXIS]
     if batch_size < 1 or batch_size % devices:
         raise UserError(
-            f"config.train.batch_size is {batch_size}; it must be a positive multiple of the {devices} devices"
+            f"config.train.batch_size is {batch_size}; give a positive multiple of the {devices} devices"
         )
 
 

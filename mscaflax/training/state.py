@@ -88,6 +88,7 @@ def measure_statistics(vgg, batches):
     Returns:
       TapStatistics; deviations are at least 1e-2, so that a channel that never fires stays harmless.
     """
+
     @jax.jit
     def moments(vgg, images):
         taps = [t.astype(jnp.float32) for t in vgg16_taps(vgg, images)]

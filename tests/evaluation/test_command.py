@@ -47,7 +47,7 @@ def evaluate(monkeypatch, tmp_path):
         photos = [photo(i) for i in range(4)]
         return types.SimpleNamespace(name=name, classes=CLASSES, source=lambda split: photos)
 
-    checkpoint = types.ModuleType("mscaflax.training.checkpoint")
+    checkpoint = types.ModuleType("mscaflax.training.model")
     checkpoint.load_model = lambda workdir, step=None: Model()
     monkeypatch.setitem(sys.modules, checkpoint.__name__, checkpoint)
     monkeypatch.setattr("mscaflax.data.datasets.open_dataset", open_dataset)

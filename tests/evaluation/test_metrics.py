@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from mscaflax.evaluation.metrics import Mean, bootstrap_interval, psnr, ssim, to_float, to_uint8
+from mscaflax.data.pixels import to_float, to_uint8
+from mscaflax.evaluation.metrics import Mean, bootstrap_interval, psnr, ssim
 
 skimage_metrics = pytest.importorskip("skimage.metrics")
 

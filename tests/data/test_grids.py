@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mscaflax.evaluation.grids import Column, picture_grid
+from mscaflax.data.grids import Column, picture_grid
 
 
 @pytest.fixture

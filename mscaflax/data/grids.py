@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mscaflax.evaluation.metrics import to_uint8
+from mscaflax.data.pixels import to_uint8
 
 _BACKGROUND = (255, 255, 255)
 _INK = (30, 30, 30)

@@ -1,0 +1,68 @@
+"""`mscaflax train`: trains, or goes on with what the workdir holds."""
+
+import argparse
+import signal
+
+HELP = "train a model, or go on with what the workdir holds"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument("--workdir", required=True, metavar="DIR", help="the folder of the run")
+
+
+def _is_ours(record) -> bool:
+    """Keeps warnings, and the notes of this package and of the metric writers; libraries tell too much."""
+    return record.levelno >= 30 or any(f"/{name}/" in record.pathname for name in ("mscaflax", "clu"))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command: 0 when done or stopped by SIGTERM, 130 after Ctrl-C; both saved a checkpoint.
+
+    Raises:
+      UserError: as mscaflax.training.loop.train.
+    """
+    from absl import logging
+    from rich.console import Console
+    from rich.logging import RichHandler
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from mscaflax.config import load_config
+    from mscaflax.training.loop import train
+
+    config = load_config(args.config_argv)
+    console = Console(stderr=True)
+    if console.is_terminal:
+        # One handler for log lines and bar, so that neither overwrites the other.
+        logger = logging.get_absl_logger()
+        logger.handlers = [RichHandler(console=console, show_path=False)]
+        logger.propagate = False
+    else:
+        logging.use_absl_handler()
+        logging.get_absl_logger().handlers = [logging.get_absl_handler()]
+    for handler in logging.get_absl_logger().handlers:
+        handler.addFilter(_is_ours)
+    logging.set_verbosity(logging.INFO)
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[numbers]}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=config.train.steps, numbers="compiling")
+
+        def on_step(step, numbers):
+            bar.update(task, completed=step)
+            if numbers is not None:
+                line = (
+                    f"{numbers['train/pairs_per_second']:.1f} pairs/s  "
+                    f"perceptual {numbers['loss/perceptual']:.3f}  L1 {numbers['loss/l1']:.3f}"
+                )
+                bar.update(task, numbers=line)
+
+        step, stopped_by = train(config, args.workdir, on_step)
+    if stopped_by is not None:
+        console.print(f"stopped and saved at step {step}; the same command goes on from there")
+    return 130 if stopped_by == signal.SIGINT else 0

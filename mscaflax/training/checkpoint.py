@@ -1,0 +1,163 @@
+"""Checkpoints by orbax: what inference needs apart from what only training needs, the config beside them.
+
+A workdir holds `config.json`, `classes.json` and `checkpoints/<step>/{model,training}`: `model` is the moving
+average of the generator and the statistics of the VGG taps, `training` is the rest of the state.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+
+from mscaflax.config import config_difference, config_from_json, config_to_json
+from mscaflax.data.classes import ClassTable
+from mscaflax.errors import UserError
+
+# Settings that may change when a run goes on; every other one would make it another run.
+FREE_SETTINGS = (
+    "data.data_dir",
+    "data.val_split",
+    "train.steps",
+    "train.log_every",
+    "train.health_every",
+    "train.sample_every",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+)
+_MODEL_FIELDS = ("ema", "statistics")
+
+
+def write_atomically(path, text):
+    """Writes a text file so that a reader finds the old or the new one, never half of it."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def _split(state):
+    fields = {name: getattr(state, name) for name in state.__dataclass_fields__}
+    return (
+        {name: fields[name] for name in _MODEL_FIELDS},
+        {name: value for name, value in fields.items() if name not in _MODEL_FIELDS},
+    )
+
+
+class Checkpoints:
+    """The checkpoints of one workdir; a context manager, which waits for writes that are under way."""
+
+    def __init__(self, workdir, keep=2):
+        self.folder = Path(workdir).expanduser().absolute() / "checkpoints"
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            item_names=("model", "training"),
+            options=ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True),
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def latest(self):
+        """The last complete step, or None."""
+        return self._manager.latest_step()
+
+    def save(self, step, state):
+        """Saves a TrainState as `step`, in the background; a step that is there already is left as it is."""
+        if step in self._manager.all_steps():
+            return
+        model, training = _split(state)
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                model=ocp.args.StandardSave(model), training=ocp.args.StandardSave(training)
+            ),
+        )
+
+    def wait(self):
+        """Returns when every save is on disk."""
+        self._manager.wait_until_finished()
+
+    def restore(self, step, abstract_state):
+        """The TrainState of `step`; `abstract_state` holds ShapeDtypeStructs with their shardings."""
+        model, training = _split(abstract_state)
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                model=ocp.args.StandardRestore(model), training=ocp.args.StandardRestore(training)
+            ),
+        )
+        return abstract_state.replace(**restored["model"], **restored["training"])
+
+
+def store_description(workdir, config, classes):
+    """Writes the config and the classes into the workdir, or checks that a resumed run has the same.
+
+    Raises:
+      UserError: the workdir holds another config (but for FREE_SETTINGS) or other classes.
+    """
+    workdir = Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    if (workdir / "config.json").exists():
+        stored, stored_classes = load_description(workdir)
+        difference = config_difference(stored, config, ignore=FREE_SETTINGS)
+        if difference:
+            raise UserError(
+                f"{workdir} holds a run with another config ({'; '.join(difference)}): "
+                "choose another --workdir, or the settings it began with"
+            )
+        if stored_classes != classes:
+            raise UserError(f"{workdir} holds a run with other classes: choose another --workdir")
+    write_atomically(workdir / "classes.json", json.dumps(classes.to_json(), indent=1))
+    write_atomically(workdir / "config.json", config_to_json(config))
+
+
+def load_description(workdir):
+    """(config, ClassTable) of a workdir.
+
+    Raises:
+      UserError: it holds none.
+    """
+    workdir = Path(workdir)
+    try:
+        config = config_from_json((workdir / "config.json").read_text())
+        classes = ClassTable.from_json(json.loads((workdir / "classes.json").read_text()))
+    except FileNotFoundError:
+        raise UserError(f"{workdir} holds no trained model: make one with `mscaflax train`") from None
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise UserError(f"{workdir} holds a damaged config.json or classes.json: {error}") from None
+    return config, classes
+
+
+def restore_model(workdir, step=None, abstract_model=None):
+    """The items that inference needs.
+
+    Args:
+      workdir: a folder of `mscaflax train`.
+      step: which checkpoint; None for the last.
+      abstract_model: {"ema": tree, "statistics": TapStatistics} of ShapeDtypeStructs.
+
+    Returns:
+      (step, {"ema": …, "statistics": …}) on the first device.
+
+    Raises:
+      UserError: there is no checkpoint, or not of this step.
+    """
+    folder = Path(workdir).expanduser().absolute() / "checkpoints"
+    steps = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
+    if not steps or (step is not None and step not in steps):
+        held = f"it holds steps {', '.join(map(str, steps))}" if steps else "train first"
+        raise UserError(f"{workdir} has no checkpoint{'' if step is None else f' of step {step}'}: {held}")
+    step = steps[-1] if step is None else step
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract_model
+    )
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        restored = checkpointer.restore(folder / str(step) / "model", args=ocp.args.StandardRestore(abstract))
+    return step, restored

@@ -1,0 +1,297 @@
+"""The one training loop: data, steps, numbers, pictures, checkpoints, a clean stop."""
+
+import contextlib
+import signal
+import threading
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import logging
+from clu import metric_writers
+
+from mscaflax.data.datasets import open_dataset
+from mscaflax.data.grids import Column, picture_grid
+from mscaflax.data.pipeline import evaluation_pairs, pair_batches
+from mscaflax.errors import UserError
+from mscaflax.nets.vgg import load_vgg16
+from mscaflax.training.checkpoint import Checkpoints, store_description
+from mscaflax.training.experiment import build_experiment
+from mscaflax.training.health import make_health
+from mscaflax.training.sharding import (
+    batch_sharding,
+    check_batch_size,
+    make_mesh,
+    replicated,
+    shard_batch,
+)
+from mscaflax.training.state import init_state, measure_statistics, neutral_statistics
+from mscaflax.training.step import example_keys, make_train_step, synthesize
+
+SAMPLES = 6
+
+
+class StopRequest:
+    """Remembers a SIGINT or SIGTERM, so that the loop can finish its step and save; a context manager.
+
+    A second Ctrl-C interrupts at once. Outside the main thread, signals are left alone.
+    """
+
+    def __init__(self):
+        self.signal = None
+        self._previous = {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *unused):
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number, frame):
+        del frame
+        if self.signal == number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = number
+
+
+def train(config, workdir, on_step=lambda step, metrics: None):
+    """Trains until `config.train.steps`, or resumes what `workdir` holds and does the same.
+
+    Args:
+      config: a ConfigDict like configs/base.py.
+      workdir: folder of the run: config, classes, checkpoints, TensorBoard events, sample grids.
+      on_step: called with (step, metrics) after each logged step, and with (step, None) after each other one.
+
+    Returns:
+      (the number of steps done, the signal that stopped the run or None).
+
+    Raises:
+      UserError: no dataset, a config that does not fit it or the workdir, or a loss that is not finite.
+    """
+    workdir = Path(workdir).expanduser().absolute()
+    dataset = open_dataset(config.data.name, config.data.data_dir or None)
+    experiment = build_experiment(config, dataset.classes.num_classes)
+    mesh = make_mesh()
+    check_batch_size(config.train.batch_size, mesh)
+    source = dataset.source(config.data.train_split)
+    val_source = dataset.source(config.data.val_split)
+    store_description(workdir, config, dataset.classes)
+
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(StopRequest())
+        checkpoints = stack.enter_context(Checkpoints(workdir, config.train.keep_checkpoints))
+        vgg = jax.device_put(load_vgg16(), replicated(mesh))
+        state, step = _start(config, experiment, mesh, vgg, source, checkpoints)
+        if step >= config.train.steps:
+            logging.info("%s is at step %d already: for more, raise config.train.steps", workdir, step)
+            return step, None
+        writers = stack.enter_context(contextlib.closing(_Writers(workdir)))
+        step_fn = make_train_step(experiment, replicated(mesh), batch_sharding(mesh), replicated(mesh))
+        samples = _Samples(config, experiment, mesh, val_source, dataset.classes)
+        run = _Run(config, experiment, mesh, vgg, checkpoints, writers, samples, workdir)
+        return run(state, step, step_fn, source, stop, on_step)
+
+
+def _start(config, experiment, mesh, vgg, source, checkpoints):
+    """The state to begin with and its step: the last checkpoint, or a new one."""
+    shardings = replicated(mesh)
+    latest = checkpoints.latest()
+    if latest is not None:
+        abstract = jax.eval_shape(lambda: init_state(experiment, neutral_statistics()))
+        abstract = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=shardings), abstract
+        )
+        logging.info("resuming at step %d", latest)
+        return checkpoints.restore(latest, abstract), latest
+    # Every process measures the same photos, so that all have the same numbers.
+    count = min(config.train.statistics_photos, 16)
+    batches = pair_batches(
+        source,
+        size=config.data.size,
+        num_classes=experiment.network.num_classes,
+        batch_size=count,
+        seed=config.seed,
+        side_range=tuple(config.data.side_range),
+    )
+    images = (next(batches)["image"] for _ in range(-(-config.train.statistics_photos // count)))
+    statistics = measure_statistics(vgg, images)
+    init = jax.jit(lambda statistics: init_state(experiment, statistics), out_shardings=shardings)
+    return init(statistics), 0
+
+
+class _Writers:
+    """TensorBoard gets every number and picture, the console the main ones; only the first process writes."""
+
+    def __init__(self, workdir):
+        self._writer = metric_writers.create_default_writer(
+            workdir / "tensorboard", just_logging=jax.process_index() > 0, asynchronous=True
+        )
+        self.scalars = self._writer.write_scalars
+        self.images = self._writer.write_images
+
+    def close(self):
+        self._writer.close()
+
+
+class _Samples:
+    """Frozen validation pairs, synthesized again and again: sample grids and attention health."""
+
+    def __init__(self, config, experiment, mesh, source, classes):
+        # At least one sample per device, and the same number on each.
+        devices = mesh.size
+        count = -(-SAMPLES // devices) * devices
+        pairs = evaluation_pairs(
+            source,
+            count=count,
+            size=config.data.size,
+            num_classes=classes.num_classes,
+            seed=config.seed,
+            side_range=tuple(config.data.side_range),
+        )
+        self._classes, self._pairs = classes, pairs
+        keys = ("label", "exemplar", "exemplar_label")
+        local = slice(None)
+        if jax.process_count() > 1:
+            share = count // jax.process_count()
+            local = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+        self._batch = shard_batch({key: pairs[key][local] for key in keys}, mesh)
+        # The same samples with the photos handed on by one: what does the exemplar change?
+        swapped = {"label": pairs["label"]} | {key: np.roll(pairs[key], -1, axis=0) for key in keys[1:]}
+        self._swapped = shard_batch({key: value[local] for key, value in swapped.items()}, mesh)
+
+        def forward(params, statistics, vgg, batch):
+            noise = example_keys(jax.random.key(0), count)
+            return synthesize(
+                experiment.network, params, statistics, vgg, batch, noise, None, experiment.dtype
+            )
+
+        self._health = make_health(forward)
+        self._images = jax.jit(lambda *args: forward(*args).image, out_shardings=replicated(mesh))
+
+    def health(self, state, vgg):
+        """attention_health of the moving average on the samples, on the device."""
+        return self._health(state.ema, state.statistics, vgg, self._batch)
+
+    def grid(self, state, vgg):
+        """The samples as a Pillow picture: label map, target, exemplar, output, other exemplar, output."""
+        output, other = (
+            np.asarray(self._images(state.ema, state.statistics, vgg, batch))
+            for batch in (self._batch, self._swapped)
+        )
+        pairs = {key: value[:SAMPLES] for key, value in self._pairs.items()}
+        return picture_grid(
+            [
+                Column("label map", self._classes.colorize(pairs["label"]), flat=True),
+                Column("target", pairs["image"]),
+                Column("exemplar", pairs["exemplar"]),
+                Column("output", output[:SAMPLES]),
+                Column("another exemplar", np.roll(self._pairs["exemplar"], -1, axis=0)[:SAMPLES]),
+                Column("its output", other[:SAMPLES]),
+            ]
+        )
+
+
+class _Run:
+    """The loop itself, with what it writes to."""
+
+    def __init__(self, config, experiment, mesh, vgg, checkpoints, writers, samples, workdir):
+        self._config, self._experiment, self._mesh, self._vgg = config, experiment, mesh, vgg
+        self._checkpoints, self._writers, self._samples = checkpoints, writers, samples
+        self._workdir = workdir
+        self._pending = []
+        self._logged_at = None
+
+    def __call__(self, state, step, step_fn, source, stop, on_step):
+        train = self._config.train
+        batches = pair_batches(
+            source,
+            size=self._config.data.size,
+            num_classes=self._experiment.network.num_classes,
+            batch_size=train.batch_size,
+            seed=self._config.seed,
+            start_step=step,
+            self_share=self._config.data.self_share,
+            side_range=tuple(self._config.data.side_range),
+            flip=self._config.data.flip,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        while step < train.steps and stop.signal is None:
+            batch = shard_batch(next(batches), self._mesh)
+            with jax.transfer_guard("disallow"):
+                state, metrics = step_fn(state, self._vgg, batch)
+            step += 1
+            if self._logged_at is None:
+                # Compilation and the pipeline's start are no part of the speed.
+                jax.block_until_ready(metrics)
+                self._restart_clock(batches)
+                self._writers.scalars(step, _to_host(metrics))
+            else:
+                self._pending.append((step, metrics))
+            if len(self._pending) > 1:
+                # Two steps in flight keep the device busy; more would only hold memory.
+                jax.block_until_ready(self._pending[-2][1]["loss/generator"])
+            last = step == train.steps or stop.signal is not None
+            numbers = None
+            if last or step % train.log_every == 0:
+                numbers = self._flush(step, batches)
+            if last or step % train.health_every == 0:
+                self._writers.scalars(step, _to_host(self._samples.health(state, self._vgg)))
+            if last or step % train.sample_every == 0:
+                self._write_grid(step, state)
+            if last or step % train.checkpoint_every == 0:
+                self._check_finite()
+                self._checkpoints.save(step, state)
+            if numbers is not None:
+                # Pictures and checkpoints have their own time; the next speed is the steps' alone.
+                self._restart_clock(batches)
+            on_step(step, numbers)
+        self._checkpoints.wait()
+        return step, stop.signal
+
+    def _flush(self, step, batches):
+        """Writes the means since the last call; raises UserError at the first loss that is not finite."""
+        rows = self._check_finite()
+        self._pending = []
+        if not rows:
+            return None
+        seconds = time.perf_counter() - self._logged_at
+        numbers = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+        numbers["train/pairs_per_second"] = len(rows) * self._config.train.batch_size / seconds
+        numbers["train/data_wait_share"] = batches.take_waited_seconds() / seconds
+        self._writers.scalars(step, numbers)
+        return numbers
+
+    def _restart_clock(self, batches):
+        self._logged_at = time.perf_counter()
+        batches.take_waited_seconds()
+
+    def _check_finite(self):
+        rows = []
+        for step, metrics in self._pending:
+            row = _to_host(metrics)
+            bad = [f"{key} = {row[key]}" for key in sorted(row) if not np.isfinite(row[key])]
+            if bad:
+                raise UserError(
+                    f"step {step}: {', '.join(bad[:3])}; the last checkpoint is kept: lower "
+                    "config.optimizer.generator_rate and discriminator_rate, and start again"
+                )
+            rows.append(row)
+        return rows
+
+    def _write_grid(self, step, state):
+        grid = self._samples.grid(state, self._vgg)
+        if jax.process_index() == 0:
+            folder = self._workdir / "samples"
+            folder.mkdir(exist_ok=True)
+            grid.save(folder / f"{step:08d}.png")
+            self._writers.images(step, {"samples": np.asarray(grid)[None]})
+
+
+def _to_host(metrics):
+    return {key: float(value) for key, value in jax.device_get(metrics).items()}

@@ -1,0 +1,95 @@
+"""A trained model, ready to synthesize."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mscaflax.data.classes import ClassTable
+from mscaflax.nets.generator import SynthesisNetwork
+from mscaflax.nets.vgg import load_vgg16
+from mscaflax.training.checkpoint import load_description, restore_model
+from mscaflax.training.experiment import build_experiment
+from mscaflax.training.state import init_state, neutral_statistics
+from mscaflax.training.step import synthesize
+
+
+@dataclass(frozen=True)
+class Model:
+    """What inference needs.
+
+    Attributes:
+      config: the run's config.
+      classes: names and palette of its C classes.
+      step: training steps behind the parameters.
+      network: the SynthesisNetwork.
+      params: the moving average of its parameters.
+      statistics: TapStatistics.
+      vgg: the VGG-16 parameters.
+    """
+
+    config: Any
+    classes: ClassTable
+    step: int
+    network: SynthesisNetwork
+    params: Any
+    statistics: Any
+    vgg: Any
+    _forward: Any = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self):
+        network = self.network
+
+        def forward(params, statistics, vgg, batch, seed, valid):
+            # Every image of the call has the same key, so that how requests are batched changes nothing.
+            keys = jnp.broadcast_to(jax.random.key(seed), (batch["label"].shape[0],))
+            return synthesize(network, params, statistics, vgg, batch, keys, valid, network.dtype)
+
+        object.__setattr__(self, "_forward", jax.jit(forward))
+
+    def synthesis(self, label, exemplar, exemplar_label, seed=0, valid=None):
+        """As `generate`, but the whole Synthesis, with the alignments, on the device."""
+        batch = {
+            "label": np.asarray(label, np.int32),
+            "exemplar": np.asarray(exemplar, np.float32),
+            "exemplar_label": np.asarray(exemplar_label, np.int32),
+        }
+        return self._forward(self.params, self.statistics, self.vgg, batch, np.uint32(seed), valid)
+
+    def generate(self, label, exemplar, exemplar_label, seed=0, valid=None):
+        """Synthesizes a batch.
+
+        Args:
+          label: [b, h, w] int in 0..C; h and w multiples of `network.size_multiple`.
+          exemplar: [b, h', w', 3] float in [-1, 1]; h' and w' likewise.
+          exemplar_label: [b, h', w'] int in 0..C.
+          seed: of the noise maps, 0 .. 2^32-1; the same seed gives the same picture in any batch.
+          valid: None or [b, h, w] bool, False where the label map is padding.
+
+        Returns:
+          [b, h, w, 3] float32 numpy array in [-1, 1].
+        """
+        return np.asarray(self.synthesis(label, exemplar, exemplar_label, seed, valid).image)
+
+
+def load_model(workdir, step=None):
+    """The Model of a workdir at a step (None: the last).
+
+    Raises:
+      UserError: the workdir holds no model, or none of this step.
+    """
+    config, classes = load_description(workdir)
+    experiment = build_experiment(config, classes.num_classes)
+    state = jax.eval_shape(lambda: init_state(experiment, neutral_statistics()))
+    step, restored = restore_model(workdir, step, {"ema": state.ema, "statistics": state.statistics})
+    return Model(
+        config=config,
+        classes=classes,
+        step=step,
+        network=experiment.network,
+        params=restored["ema"],
+        statistics=restored["statistics"],
+        vgg=jax.device_put(load_vgg16(), jax.local_devices()[0]),
+    )
