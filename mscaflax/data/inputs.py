@@ -22,6 +22,8 @@ PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 LABEL_SUFFIX = ".png"
 # Raised when the form of the stored records changes, so that older datasets are made again.
 _RECORD_FORM = 1
+# Enough scenes to show every kind of layout.
+_SCENE_SAMPLES = 24
 
 
 @dataclass(frozen=True)
@@ -154,8 +156,8 @@ def scenes_inputs(
     """
     counts = dict(scenes.SPLITS if counts is None else counts)
     classes = ClassTable(scenes.CLASS_NAMES, scenes.PALETTE)
-    # Two renders stand for the renderer: when it changes, so does the fingerprint.
-    samples = [scene_example(SceneItem(split, 0), size=(32, 64)) for split in ("train", "val")]
+    # A few small renders stand for the renderer: when it changes, so does the fingerprint.
+    samples = [scene_example(SceneItem("train", index), size=(32, 64)) for index in range(_SCENE_SAMPLES)]
     digest = [hashlib.sha256(sample["image"] + sample["label"]).hexdigest() for sample in samples]
     return Inputs(
         name=name,
