@@ -1,7 +1,9 @@
 """The one training loop: data, steps, numbers, pictures, checkpoints, a clean stop."""
 
 import contextlib
+import resource
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -30,6 +32,7 @@ from mscaflax.training.state import init_state, measure_statistics, neutral_stat
 from mscaflax.training.step import example_keys, make_train_step, synthesize
 
 SAMPLES = 6
+_RSS_PER_GB = 1e9 if sys.platform == "darwin" else 1e9 / 1024
 
 
 class StopRequest:
@@ -264,6 +267,7 @@ class _Run:
         numbers = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
         numbers["train/pairs_per_second"] = len(rows) * self._config.train.batch_size / seconds
         numbers["train/data_wait_share"] = batches.take_waited_seconds() / seconds
+        numbers["train/peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _RSS_PER_GB
         self._writers.scalars(step, numbers)
         return numbers
 
