@@ -1,0 +1,138 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from mscaflax.nets.layers import (
+    average_pool,
+    coverage_pyramid,
+    instance_norm,
+    layer_norm,
+    normalize,
+    position_noise,
+    upsample_nearest,
+    zero_padding,
+)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def standardized(x, axis, mask=None):
+    """Zero mean and unit deviation over `axis` in float64; entries where `mask` is False are left out."""
+    x = np.ma.masked_array(x.astype(np.float64), None if mask is None else np.broadcast_to(~mask, x.shape))
+    y = x - x.mean(axis=axis, keepdims=True)
+    return (y / np.ma.sqrt((y * y).mean(axis=axis, keepdims=True) + 1e-5)).filled(0)
+
+
+def test_instance_norm_is_per_image_and_channel(rng):
+    x = rng.normal(3, [1, 2, 5], (2, 4, 6, 3)).astype(np.float32)
+    y = np.asarray(instance_norm(x))
+    np.testing.assert_allclose(y, standardized(x, (1, 2)), atol=1e-5)
+    np.testing.assert_allclose(y.std(axis=(1, 2)), 1, atol=1e-3)
+
+
+def test_instance_norm_of_content_ignores_padding(rng):
+    x = rng.normal(3, 2, (2, 4, 6, 3)).astype(np.float32)
+    mask = np.zeros((2, 4, 6, 1), bool)
+    mask[0, :3, :4] = mask[1, :, :2] = True
+    x[~mask[..., 0]] = 1e3
+    y = zero_padding(instance_norm(x, mask), mask)
+    np.testing.assert_allclose(y, standardized(x, (1, 2), mask) * mask, atol=1e-5)
+    content = instance_norm(x[:1, :3, :4])
+    np.testing.assert_allclose(y[:1, :3, :4], content, atol=1e-5)
+
+
+def test_instance_norm_without_content_is_finite():
+    y = instance_norm(np.ones((1, 2, 2, 1), np.float32), np.zeros((1, 2, 2, 1), bool))
+    assert np.isfinite(y).all()
+
+
+def test_layer_norm_is_per_position(rng):
+    x = rng.normal(3, 2, (2, 4, 6, 16)).astype(np.float32)
+    np.testing.assert_allclose(layer_norm(x), standardized(x, -1), atol=1e-5)
+
+
+@pytest.mark.parametrize("norm, axis", [(layer_norm, -1), (instance_norm, (1, 2))])
+def test_norms_keep_bfloat16_but_compute_in_float32(rng, norm, axis):
+    x = jnp.asarray(rng.normal(100, 3, (1, 16, 16, 64)), jnp.bfloat16)
+    y = norm(x)
+    assert y.dtype == jnp.bfloat16
+    # Half a step of bfloat16 near 4; statistics in bfloat16 would be off by the whole deviation.
+    np.testing.assert_allclose(y.astype(np.float32), standardized(np.asarray(x), axis), atol=2e-2)
+
+
+def test_normalize_chooses(rng):
+    x = rng.normal(size=(1, 4, 4, 8)).astype(np.float32)
+    np.testing.assert_array_equal(normalize(x, "instance"), instance_norm(x))
+    np.testing.assert_array_equal(normalize(x, "position"), layer_norm(x))
+    with pytest.raises(ValueError, match="'batch'.*'instance' and 'position'"):
+        normalize(x, "batch")
+
+
+def test_zero_padding(rng):
+    x = rng.normal(size=(1, 2, 3, 4)).astype(np.float32)
+    mask = np.asarray([[1, 1, 0], [0, 0, 0]], bool).reshape(1, 2, 3, 1)
+    np.testing.assert_array_equal(zero_padding(x, mask), np.where(mask, x, 0))
+    assert zero_padding(x, None) is x
+
+
+def test_coverage_pyramid(rng):
+    assert coverage_pyramid(None, 3) == (None, None, None)
+    valid = rng.random((2, 8, 12)) < 0.5
+    pyramid = coverage_pyramid(jnp.asarray(valid), 3)
+    assert len(pyramid) == 3
+    for scale, level in enumerate(pyramid):
+        size = 2**scale
+        expected = [
+            [[m[y : y + size, x : x + size].mean() for x in range(0, 12, size)] for y in range(0, 8, size)]
+            for m in valid.astype(np.float64)
+        ]
+        assert level.dtype == jnp.float32
+        np.testing.assert_allclose(level[..., 0], expected, atol=1e-6)
+
+
+def test_resampling(rng):
+    x = rng.normal(size=(2, 4, 6, 3)).astype(np.float32)
+    pooled, doubled = average_pool(x), upsample_nearest(x)
+    for i, j in np.ndindex(2, 3):
+        cell = x[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
+        np.testing.assert_allclose(pooled[:, i, j], cell.mean(axis=(1, 2)), atol=1e-6)
+    np.testing.assert_array_equal(doubled, np.kron(x, np.ones((1, 2, 2, 1), np.float32)))
+    np.testing.assert_allclose(average_pool(doubled), x, atol=1e-6)
+    np.testing.assert_allclose(average_pool(x[:, :3], 3)[:, 0, 1], x[:, :3, 3:].mean(axis=(1, 2)), atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def noise():
+    keys = jax.random.split(jax.random.key(0), 2)
+    return jax.jit(position_noise, static_argnums=1)(keys, ((64, 48), (32, 24)))
+
+
+def test_noise_of_a_crop_is_the_crop_of_the_noise(noise):
+    keys = jax.random.split(jax.random.key(0), 2)
+    small = jax.jit(position_noise, static_argnums=1)(keys, ((16, 8), (8, 4)))
+    for a, b in zip(small, noise, strict=True):
+        np.testing.assert_array_equal(a, b[:, : a.shape[1], : a.shape[2]])
+
+
+def test_noise_is_standard_normal_and_independent(noise):
+    assert [x.shape for x in noise] == [(2, 64, 48, 2), (2, 32, 24, 2)]
+    samples = np.concatenate([np.ravel(x) for x in noise])
+    assert stats.kstest(samples, "norm").pvalue > 0.01
+    fine, coarse = map(np.asarray, noise)
+    pairs = {
+        "images": (fine[0], fine[1]),
+        "maps": (fine[..., 0], fine[..., 1]),
+        "scales": (fine[:, :32, :24], coarse),
+        "columns": (fine[:, :, 1:], fine[:, :, :-1]),
+        "rows": (fine[:, 1:], fine[:, :-1]),
+        "transposed": (fine[:, :48], fine[:, :48].swapaxes(1, 2)),
+    }
+    # The diagonal of a map is its own transpose: 1 in 48. Chance stays under 4/√n.
+    bounds = {name: 4 / a.size**0.5 + (name == "transposed") / 48 for name, (a, _) in pairs.items()}
+    found = {name: abs(np.corrcoef(np.ravel(a), np.ravel(b))[0, 1]) for name, (a, b) in pairs.items()}
+    assert {name: r for name, r in found.items() if r > bounds[name]} == {}
