@@ -25,6 +25,7 @@ REQUIREMENTS = [
     "orbax-checkpoint>=0.12.8,<1",
     "pillow>=13,<14",
     "rich>=15,<16",
+    "scipy>=1.17,<2",
     "tensorboard>=2.21,<3",
     "tensorflow-datasets>=4.9.10,<5",
     f"tensorflow-cpu>=2.21,<3; {CPU_BUILD}",
@@ -34,7 +35,11 @@ REQUIREMENTS = [
 EXTRAS = {
     "cuda": ["jax[cuda12]>=0.10.2,<0.11"],
     "studio": ["gradio>=6.31,<7"],
+    "docs": ["matplotlib>=3.11,<4"],
     "test": [
+        # dill and importlib_resources: TFDS's test case for builders imports them and requires neither.
+        "dill>=0.4,<1",
+        "importlib_resources>=7,<8",
         "pytest>=9.2,<10",
         "pytest-xdist>=3.8,<4",
         "pyyaml>=6.0.3,<7",
