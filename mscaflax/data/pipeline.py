@@ -86,6 +86,7 @@ def pair_batches(
     self_share: float = 0.25,
     side_range: tuple[float, float] = (0.5, 1.0),
     flip: bool = False,
+    both_directions: bool = False,
     process_index: int = 0,
     process_count: int = 1,
     threads: int | None = None,
@@ -110,6 +111,8 @@ def pair_batches(
         are spread evenly: of the first g examples of the stream exactly floor(g * self_share) are such.
       side_range: range of the patch side as a share of min(short side, long side / 2).
       flip: mirror both patches of a pair left to right, together, with probability 1/2.
+      both_directions: let every pair serve twice in a row, first one patch being the target, then the other;
+        so the exemplar of example 2i, unless it is its target, is the target of 2i+1, and the reverse.
       process_index: which slice.
       process_count: number of slices.
       threads: threads of the pipeline's own pool; default: the CPU's cores, at most 16.
@@ -123,10 +126,12 @@ def pair_batches(
         raise UserError(f"process {process_index} of {process_count} does not exist: count from 0")
     if batch_size < 1 or batch_size % process_count:
         raise UserError(f"batch size {batch_size} must be a positive multiple of {process_count} processes")
+    if both_directions and batch_size // process_count % 2:
+        raise UserError(f"batch size {batch_size} must be even for each of {process_count} processes")
     if start_step < 0:
         raise UserError(f"start step {start_step} is negative")
     tf = import_tensorflow()
-    reader = _Reader(source, seed, _TRAINING_STREAM, side_range, flip, self_share)
+    reader = _Reader(source, seed, _TRAINING_STREAM, side_range, flip, self_share, both_directions)
     local = batch_size // process_count
     offset = process_index * local
 
@@ -166,7 +171,9 @@ def evaluation_pairs(
     if count < 1:
         raise UserError(f"{count} evaluation pairs: ask for at least one")
     tf = import_tensorflow()
-    reader = _Reader(source, seed, _EVALUATION_STREAM, side_range, flip=False, self_share=0)
+    reader = _Reader(
+        source, seed, _EVALUATION_STREAM, side_range, flip=False, self_share=0, both_directions=False
+    )
     keys = (*_BATCH_KEYS, "name", "index", "boxes")
     positions = tf.data.Dataset.range(count)
     dataset = _examples(positions, reader, len(source), seed, size, num_classes, threads, keys)
@@ -189,6 +196,7 @@ class _Reader:
         side_range: tuple[float, float],
         flip: bool,
         self_share: float,
+        both_directions: bool,
     ):
         if not 0 <= seed < 1 << 63:
             raise UserError(f"seed {seed} must lie in 0..2^63-1")
@@ -199,19 +207,22 @@ class _Reader:
         self.failures: list[UserError] = []
         self._source, self._side_range, self._flip = source, side_range, flip
         self._seed, self._stream = seed, stream
+        self.uses_of_a_pair = 2 if both_directions else 1
         self._share = Fraction(self_share).limit_denominator(1_000_000)
 
     def load(self, position: np.ndarray, index: np.ndarray) -> tuple:
         """(position, index) -> encoded photo, encoded map, name, boxes int32 [2, 3], mirrored."""
         record = self._source[int(index)]
         name = record["name"]
-        words = random_words(self._seed, self._stream, int(position), WORDS_PER_PAIR + 1)
+        pair_position, use = divmod(int(position), self.uses_of_a_pair)
+        words = random_words(self._seed, self._stream, pair_position, WORDS_PER_PAIR + 1)
         try:
             pair = sample_pair(*_png_size(record["label"]), words[:WORDS_PER_PAIR], self._side_range)
         except UserError as error:
             raise self._fail(f"{name}: {error}") from error
-        exemplar = pair.target if self._is_self(int(position)) else pair.exemplar
-        boxes = np.array([(*pair.target, pair.side), (*exemplar, pair.side)], np.int32)
+        target, other = (pair.exemplar, pair.target) if use else (pair.target, pair.exemplar)
+        exemplar = target if self._is_self(int(position)) else other
+        boxes = np.array([(*target, pair.side), (*exemplar, pair.side)], np.int32)
         mirrored = np.bool_(self._flip and words[-1] >> 63)
         return record["image"], record["label"], name.encode(), boxes, mirrored
 
@@ -251,8 +262,9 @@ def _examples(
 
     @tf.autograph.experimental.do_not_convert
     def example(position):
+        pair = position // reader.uses_of_a_pair
         index = tf.random.experimental.index_shuffle(
-            position % photos, seed=tf.stack([tf.constant(seed, tf.int64), position // photos]),
+            pair % photos, seed=tf.stack([tf.constant(seed, tf.int64), pair // photos]),
             max_index=tf.constant(photos - 1, tf.int64),
         )  # fmt: skip
         image, label, name, boxes, mirrored = tf.numpy_function(

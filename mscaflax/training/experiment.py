@@ -43,6 +43,7 @@ class Experiment:
       ema_decay: upper bound of the moving average's decay.
       seed: root of every random key.
       size: side of the training patches.
+      both_directions: whether examples 2i and 2i+1 of a batch are one pair, either way round.
       dtype: compute dtype of the frozen VGG.
     """
 
@@ -54,6 +55,7 @@ class Experiment:
     ema_decay: float
     seed: int
     size: int
+    both_directions: bool
     dtype: Any
 
 
@@ -119,6 +121,7 @@ def build_experiment(config, num_classes):
         ema_decay=config.optimizer.ema_decay,
         seed=config.seed,
         size=config.data.size,
+        both_directions=config.data.both_directions,
         dtype=dtype,
     )
 

@@ -80,7 +80,7 @@ def train(config, workdir, on_step=lambda step, metrics: None):
     dataset = open_dataset(config.data.name, config.data.data_dir or None)
     experiment = build_experiment(config, dataset.classes.num_classes)
     mesh = make_mesh()
-    check_batch_size(config.train.batch_size, mesh)
+    check_batch_size(config.train.batch_size, mesh, even=config.data.both_directions)
     source = dataset.source(config.data.train_split)
     val_source = dataset.source(config.data.val_split)
     store_description(workdir, config, dataset.classes)
@@ -221,6 +221,7 @@ class _Run:
             self_share=self._config.data.self_share,
             side_range=tuple(self._config.data.side_range),
             flip=self._config.data.flip,
+            both_directions=self._config.data.both_directions,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )

@@ -26,12 +26,13 @@ def batch_sharding(mesh):
     return NamedSharding(mesh, P(DATA_AXIS))
 
 
-def check_batch_size(batch_size, mesh):
-    """Raises UserError unless each device gets the same, whole number of examples."""
-    devices = mesh.shape[DATA_AXIS]
-    if batch_size < 1 or batch_size % devices:
+def check_batch_size(batch_size, mesh, even):
+    """Raises UserError unless each device gets the same, whole (if `even`, even) number of examples."""
+    multiple = mesh.shape[DATA_AXIS] * (2 if even else 1)
+    if batch_size < 1 or batch_size % multiple:
         raise UserError(
-            f"config.train.batch_size is {batch_size}; give a positive multiple of the {devices} devices"
+            f"config.train.batch_size is {batch_size}; give a positive multiple of {multiple} "
+            f"({mesh.shape[DATA_AXIS]} devices{', both directions of each pair' if even else ''})"
         )
 
 

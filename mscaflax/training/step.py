@@ -14,6 +14,27 @@ def example_keys(key, count):
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
 
 
+def photo_taps(experiment, vgg, batch):
+    """VGG taps of the exemplars and of the targets; neither takes a gradient.
+
+    Where both directions of each pair stand side by side, every exemplar is some target of the batch, and one
+    pass over the targets gives both.
+    """
+    image, exemplar = batch["image"], batch["exemplar"]
+    count = image.shape[0]
+    if not experiment.both_directions:
+        taps = vgg16_taps(vgg, jnp.concatenate([exemplar, image]), dtype=experiment.dtype)
+        return [t[:count] for t in taps], [t[count:] for t in taps]
+    real = vgg16_taps(vgg, image, dtype=experiment.dtype)
+    is_self = (exemplar == image).all(axis=(1, 2, 3)).reshape(count, 1, 1, 1)
+
+    def of_exemplar(tap):
+        pairs = tap.reshape(count // 2, 2, *tap.shape[1:])
+        return jnp.where(is_self, tap, pairs[:, ::-1].reshape(tap.shape))
+
+    return [of_exemplar(tap) for tap in real], real
+
+
 def train_step(experiment, state, vgg, batch):
     """One update of both networks from one batch.
 
@@ -30,9 +51,7 @@ def train_step(experiment, state, vgg, batch):
     image, label = batch["image"], batch["label"]
     count = image.shape[0]
     keys = example_keys(stream_key(experiment.seed, "noise", state.step), count)
-    # One pass of the frozen network over both photos; neither takes a gradient.
-    taps = vgg16_taps(vgg, jnp.concatenate([batch["exemplar"], image]), dtype=experiment.dtype)
-    exemplar_taps, real_taps = [t[:count] for t in taps], [t[count:] for t in taps]
+    exemplar_taps, real_taps = photo_taps(experiment, vgg, batch)
 
     def discriminate(params, fake):
         outputs, updated = experiment.discriminator.apply(
