@@ -1,10 +1,13 @@
 """What all tests share: JAX on the CPU and strict, and the real photos where they are."""
 
+import json
 import os
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,3 +30,62 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no photos at {folder}; MSCAFLAX_SHARED=FOLDER names another place")
     return folder
+
+
+@pytest.fixture(scope="session")
+def photo_folder(tmp_path_factory) -> Path:
+    """A folder as users have them: 8 + 4 photos of 128x64 (scenes), label maps, classes.json."""
+    from mscaflax.data import scenes
+    from mscaflax.data.classes import ClassTable
+
+    root = tmp_path_factory.mktemp("photos")
+    for split, count in (("train", 8), ("val", 4)):
+        for kind in ("images", "annotations"):
+            (root / kind / split).mkdir(parents=True)
+        for index in range(count):
+            image, label = scenes.render(*scenes.scene(split, index), (64, 128))
+            Image.fromarray(image).save(root / "images" / split / f"{index}.png")
+            Image.fromarray(label.astype(np.uint8)).save(root / "annotations" / split / f"{index}.png")
+    classes = ClassTable(scenes.CLASS_NAMES, scenes.PALETTE)
+    (root / "classes.json").write_text(json.dumps(classes.to_json()))
+    return root
+
+
+@pytest.fixture(scope="session")
+def prepared_photos(photo_folder, tmp_path_factory) -> Path:
+    """The data_dir that holds `photo_folder` as the dataset `photos`."""
+    from mscaflax.data.inputs import folder_inputs
+    from mscaflax.data.prepare import prepare
+
+    data_dir = tmp_path_factory.mktemp("data")
+    folders = photo_folder / "images", photo_folder / "annotations"
+    prepare(folder_inputs("photos", *folders, photo_folder / "classes.json"), data_dir, workers=1)
+    return data_dir
+
+
+@pytest.fixture(scope="session")
+def tiny_arguments(prepared_photos) -> list[str]:
+    """The config of `tiny_run` as the command line gives it: four steps, everything written often."""
+    return [
+        "--config=tiny",
+        "--config.data.name=photos",
+        f"--config.data.data_dir={prepared_photos}",
+        "--config.optimizer.decay_from=0.5",
+        "--config.train.steps=4",
+        "--config.train.batch_size=2",
+        "--config.train.log_every=1",
+        "--config.train.health_every=2",
+        "--config.train.sample_every=4",
+        "--config.train.checkpoint_every=2",
+    ]
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_arguments, tmp_path_factory) -> Path:
+    """The workdir of an unbroken run of a toy network. Read only: copy it to change it."""
+    from mscaflax.config import load_config
+    from mscaflax.training.loop import train
+
+    workdir = tmp_path_factory.mktemp("runs") / "tiny"
+    assert train(load_config(tiny_arguments), workdir) == (4, None)
+    return workdir

@@ -11,8 +11,8 @@ from pathlib import Path
 import jax
 import orbax.checkpoint as ocp
 
-from mscaflax.config import config_difference, config_from_json, config_to_json
-from mscaflax.data.classes import ClassTable
+from mscaflax.config import config_difference, config_to_json, read_config
+from mscaflax.data.classes import read_classes_file
 from mscaflax.errors import UserError
 
 # Settings that may change when a run goes on; every other one would make it another run.
@@ -99,11 +99,17 @@ def store_description(workdir, config, classes):
     """Writes the config and the classes into the workdir, or checks that a resumed run has the same.
 
     Raises:
-      UserError: the workdir holds another config (but for FREE_SETTINGS) or other classes.
+      UserError: the workdir cannot be made; or holds checkpoints of another config (but for FREE_SETTINGS)
+        or of other classes.
     """
-    workdir = Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
-    if (workdir / "config.json").exists():
+    workdir = Path(workdir).expanduser()
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"--workdir={workdir} is not a folder: choose another") from None
+    if _saved_steps(workdir):
+        if not (workdir / "config.json").is_file():
+            raise UserError(f"{workdir} holds checkpoints but no config.json: choose another --workdir")
         stored, stored_classes = load_description(workdir)
         difference = config_difference(stored, config, ignore=FREE_SETTINGS)
         if difference:
@@ -121,17 +127,17 @@ def load_description(workdir):
     """(config, ClassTable) of a workdir.
 
     Raises:
-      UserError: it holds none.
+      UserError: it holds none, or damaged ones.
     """
-    workdir = Path(workdir)
-    try:
-        config = config_from_json((workdir / "config.json").read_text())
-        classes = ClassTable.from_json(json.loads((workdir / "classes.json").read_text()))
-    except FileNotFoundError:
-        raise UserError(f"{workdir} holds no trained model: make one with `mscaflax train`") from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"{workdir} holds a damaged config.json or classes.json: {error}") from None
-    return config, classes
+    workdir = Path(workdir).expanduser()
+    if not (workdir / "config.json").is_file():
+        raise UserError(f"{workdir} holds no trained model: make one with `mscaflax train`")
+    return read_config(workdir / "config.json"), read_classes_file(workdir / "classes.json")
+
+
+def _saved_steps(workdir):
+    folder = workdir / "checkpoints"
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
 
 
 def restore_model(workdir, step=None, abstract_model=None):
@@ -148,8 +154,8 @@ def restore_model(workdir, step=None, abstract_model=None):
     Raises:
       UserError: there is no checkpoint, or not of this step.
     """
-    folder = Path(workdir).expanduser().absolute() / "checkpoints"
-    steps = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
+    workdir = Path(workdir).expanduser().absolute()
+    steps = _saved_steps(workdir)
     if not steps or (step is not None and step not in steps):
         held = f"it holds steps {', '.join(map(str, steps))}" if steps else "train first"
         raise UserError(f"{workdir} has no checkpoint{'' if step is None else f' of step {step}'}: {held}")
@@ -159,5 +165,7 @@ def restore_model(workdir, step=None, abstract_model=None):
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract_model
     )
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-        restored = checkpointer.restore(folder / str(step) / "model", args=ocp.args.StandardRestore(abstract))
+        restored = checkpointer.restore(
+            workdir / "checkpoints" / str(step) / "model", args=ocp.args.StandardRestore(abstract)
+        )
     return step, restored

@@ -1,0 +1,217 @@
+"""Checkpoints of a toy state: nothing here compiles a network."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mscaflax.config import load_config
+from mscaflax.data.classes import ClassTable
+from mscaflax.errors import UserError
+from mscaflax.nets.encoders import TapStatistics
+from mscaflax.training.checkpoint import (
+    FREE_SETTINGS,
+    Checkpoints,
+    load_description,
+    restore_model,
+    store_description,
+    write_atomically,
+)
+from mscaflax.training.sharding import make_mesh, replicated
+from mscaflax.training.state import TrainState
+
+CLASSES = ClassTable(("sky", "road"), ((100, 160, 220), (90, 90, 90)))
+
+
+def make_state(step):
+    """A TrainState with a leaf of each kind that a real one has, other numbers at every step."""
+    rng = np.random.default_rng(step)
+
+    def weights():
+        return {"conv": {"kernel": jnp.asarray(rng.normal(size=(3, 3, 2, 4)), jnp.float32)}}
+
+    return jax.device_put(
+        TrainState(
+            step=jnp.asarray(step, jnp.int32),
+            generator=weights(),
+            ema=weights(),
+            generator_optimizer=({"count": jnp.asarray(step, jnp.int32), "nu": weights()}, ()),
+            discriminator=weights(),
+            spectral={"u": jnp.asarray(rng.normal(size=(1, 4)), jnp.float32)},
+            discriminator_optimizer=({"tiny": jnp.float32(1e-42), "half": jnp.ones((2,), jnp.bfloat16) / 3},),
+            statistics=TapStatistics(mean=(jnp.zeros((2,)),), deviation=(jnp.full((2,), 0.1),)),
+        ),
+        replicated(make_mesh()),
+    )
+
+
+def abstract(tree):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
+
+
+def assert_same_bits(actual, expected):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for (path, a), b in zip(jax.tree.leaves_with_path(actual), jax.tree.leaves(expected), strict=True):
+        assert (a.dtype, a.shape) == (b.dtype, b.shape), path
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), path
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """A workdir with checkpoints 2 and 3 of three saved ones. Read only: copy it to change it."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "run"
+    with Checkpoints(folder, keep=2) as checkpoints:
+        assert checkpoints.latest() is None
+        for step in (1, 2, 3):
+            checkpoints.save(step, make_state(step))
+    return folder
+
+
+def test_what_is_saved_comes_back_bit_for_bit(workdir):
+    with Checkpoints(workdir) as checkpoints:
+        assert checkpoints.latest() == 3
+        for step in (2, 3):
+            state = make_state(step)
+            assert_same_bits(checkpoints.restore(step, abstract(state)), state)
+
+
+def test_the_model_is_restored_alone(workdir, tmp_path):
+    shutil.copytree(workdir, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "3" / "training")
+    state = make_state(3)
+    model = {"ema": state.ema, "statistics": state.statistics}
+    step, restored = restore_model(tmp_path / "run", None, abstract(model))
+    assert step == 3
+    assert_same_bits(restored, model)
+
+
+def test_only_the_last_ones_are_kept(workdir):
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["2", "3"]
+    with pytest.raises(UserError, match="no checkpoint of step 1: it holds steps 2, 3"):
+        restore_model(workdir, 1, {})
+
+
+def test_a_step_that_is_there_is_left_as_it_is(workdir):
+    with Checkpoints(workdir) as checkpoints:
+        checkpoints.save(3, make_state(7))
+        checkpoints.wait()
+        assert_same_bits(checkpoints.restore(3, abstract(make_state(3))), make_state(3))
+
+
+def test_a_half_written_checkpoint_is_ignored(workdir, tmp_path):
+    shutil.copytree(workdir, tmp_path / "run")
+    folder = tmp_path / "run" / "checkpoints"
+    shutil.copytree(folder / "3", folder / "9.orbax-checkpoint-tmp")
+    (folder / "9.orbax-checkpoint-tmp" / "commit_success.txt").unlink(missing_ok=True)
+    shutil.rmtree(folder / "9.orbax-checkpoint-tmp" / "training")
+    state = make_state(3)
+    step, _ = restore_model(
+        tmp_path / "run", None, abstract({"ema": state.ema, "statistics": state.statistics})
+    )
+    assert step == 3
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        assert checkpoints.latest() == 3
+        assert_same_bits(checkpoints.restore(3, abstract(state)), state)
+        checkpoints.save(9, make_state(9))
+        checkpoints.wait()
+        assert checkpoints.latest() == 9
+
+
+def test_no_checkpoint(tmp_path):
+    with pytest.raises(UserError, match="no checkpoint: train first"):
+        restore_model(tmp_path, None, {})
+    with pytest.raises(UserError, match="no checkpoint of step 4: train first"):
+        restore_model(tmp_path, 4, {})
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"model": 3', "\xff"])
+@pytest.mark.parametrize("file", ["config.json", "classes.json"])
+def test_damaged_descriptions_are_named(file, content, tmp_path):
+    store_description(tmp_path, load_config(["--config=tiny"]), CLASSES)
+    (tmp_path / file).write_bytes(content.encode("latin-1"))
+    with pytest.raises(UserError, match=str(tmp_path / file)):
+        load_description(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["", "missing", "file", "file/below"])
+def test_no_model(place, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="holds no trained model: make one with `mscaflax train`"):
+        load_description(tmp_path / place)
+
+
+def test_a_workdir_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    for place in ("file", "file/below"):
+        with pytest.raises(UserError, match=f"--workdir={tmp_path / place}"):
+            store_description(tmp_path / place, load_config(["--config=tiny"]), CLASSES)
+
+
+def test_the_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    store_description("~/run", load_config(["--config=tiny"]), CLASSES)
+    assert load_description(tmp_path / "run") == load_description("~/run")
+
+
+@pytest.fixture
+def begun(workdir, tmp_path):
+    """A workdir with checkpoints and the config `tiny`."""
+    store_description(tmp_path / "run", load_config(["--config=tiny"]), CLASSES)
+    shutil.copytree(workdir, tmp_path / "run", dirs_exist_ok=True)
+    return tmp_path / "run"
+
+
+def test_the_description_comes_back(begun):
+    config, classes = load_description(begun)
+    assert config == load_config(["--config=tiny"]) and classes == CLASSES
+    assert isinstance(config.model.generator_channels, tuple)
+
+
+def test_another_config_is_refused_with_the_difference(begun):
+    other = load_config(["--config=tiny", "--config.model.num_regions=7", "--config.loss.l1=2"])
+    before = (begun / "config.json").read_bytes()
+    difference = r"another config .*loss\.l1: 5\.0 != 2\.0; model\.num_regions: 4 != 7"
+    with pytest.raises(UserError, match=difference):
+        store_description(begun, other, CLASSES)
+    assert (begun / "config.json").read_bytes() == before
+
+
+def test_free_settings_may_change(begun):
+    values = {"data.data_dir": "elsewhere", "data.val_split": "test"}
+    config = load_config(
+        ["--config=tiny", *(f"--config.{key}={values.get(key, 77)}" for key in FREE_SETTINGS)]
+    )
+    store_description(begun, config, CLASSES)
+    assert load_description(begun)[0].train.steps == 77
+    assert load_description(begun)[0].data.data_dir == "elsewhere"
+
+
+def test_checkpoints_without_a_config_are_left_alone(begun):
+    (begun / "config.json").unlink()
+    with pytest.raises(UserError, match="holds checkpoints but no config.json"):
+        store_description(begun, load_config(["--config=tiny"]), CLASSES)
+
+
+def test_other_classes_are_refused(begun):
+    other = ClassTable(("sky", "street"), CLASSES.palette)
+    with pytest.raises(UserError, match="holds a run with other classes"):
+        store_description(begun, load_config(["--config=tiny"]), other)
+    assert load_description(begun)[1] == CLASSES
+
+
+def test_before_the_first_checkpoint_the_config_may_change(tmp_path):
+    store_description(tmp_path, load_config(["--config=tiny"]), CLASSES)
+    store_description(tmp_path, load_config(["--config=tiny", "--config.seed=5"]), CLASSES)
+    assert load_description(tmp_path)[0].seed == 5
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "config.json"
+    write_atomically(path, json.dumps({"a": 1}))
+    monkeypatch.setattr("pathlib.Path.replace", lambda self, target: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        write_atomically(path, json.dumps({"a": 2}))
+    assert json.loads(path.read_text()) == {"a": 1}
