@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mscaflax.nets.layers import average_pool, zero_padding
+from mscaflax.nets.layers import average_pool, pad_by_edge
 
 
 @flax.struct.dataclass
@@ -49,11 +49,11 @@ class LabelEncoder(nn.Module):
                 channels,
                 (3, 3),
                 strides=stride,
-                padding=((1, 1), (1, 1)),
+                padding="VALID",
                 dtype=self.dtype,
                 name=f"scale{scale}",
-            )(zero_padding(x, valid[max(scale - 1, 0)]))
-            x = zero_padding(nn.leaky_relu(x, 0.2), valid[scale])
+            )(pad_by_edge(x, valid[max(scale - 1, 0)]))
+            x = nn.leaky_relu(x, 0.2)
             pyramid.append(x)
         return tuple(pyramid)
 

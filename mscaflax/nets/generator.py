@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mscaflax.nets.encoders import ImageEncoder, LabelEncoder
-from mscaflax.nets.layers import coverage_pyramid, position_noise, upsample_nearest, zero_padding
+from mscaflax.nets.layers import coverage_pyramid, pad_by_edge, position_noise, upsample
 from mscaflax.nets.msca import MaskedSpatialChannelAttention
 from mscaflax.nets.spade import ModulatedBlock
 
@@ -76,14 +76,14 @@ class SynthesisNetwork(nn.Module):
             else None
             for on in self.attention_scales
         ]
-        self.start = nn.Conv(self.generator_channels[-1], (3, 3), dtype=self.dtype)
+        self.start = nn.Conv(self.generator_channels[-1], (3, 3), padding="VALID", dtype=self.dtype)
         self.blocks = [
             ModulatedBlock(channels, hidden, self.modulation, self.normalization, self.dtype)
             for channels, hidden in zip(
                 (self.generator_channels[0], *self.generator_channels[:-1]), self.hidden_channels, strict=True
             )
         ]
-        self.to_rgb = nn.Conv(3, (3, 3), dtype=self.dtype)
+        self.to_rgb = nn.Conv(3, (3, 3), padding="VALID", dtype=self.dtype)
 
     def label_pyramid(self, label, valid=None):
         """label [b, h, w] int in 0..C, `valid` None or [b, h, w] bool → L label feature maps."""
@@ -123,13 +123,13 @@ class SynthesisNetwork(nn.Module):
         inputs = target_labels[coarsest]
         if alignments[coarsest] is not None:
             inputs = jnp.concatenate([alignments[coarsest].features, inputs], axis=-1)
-        x = self.start(zero_padding(inputs, present[coarsest]))
+        x = self.start(pad_by_edge(inputs, present[coarsest]))
         noise = self._noise(noise_keys, x.shape[0], target_labels)
         for scale in reversed(range(self.num_scales)):
             if scale < coarsest:
-                x = upsample_nearest(x)
+                x = upsample(x, present[scale + 1])
             x = self.blocks[scale](x, alignments[scale], target_labels[scale], noise[scale], present[scale])
-        x = self.to_rgb(zero_padding(nn.leaky_relu(x, 0.2), present[0]))
+        x = self.to_rgb(pad_by_edge(nn.leaky_relu(x, 0.2), present[0]))
         return jnp.tanh(x.astype(jnp.float32))
 
     def _noise(self, keys, batch, target_labels):

@@ -1,8 +1,8 @@
-"""Layers that the networks share: normalizations, masking of padding, resampling, noise.
+"""Layers that the networks share: padding, normalizations, resampling, noise.
 
-Axes: b batch, h w positions, c channels. `valid` is None, or [b, h, w, 1] with 1 on content and 0 on
-padding; with it, every result on the content equals that of the unpadded input, because zeros beyond the
-border are what an unpadded 'SAME' convolution sees too.
+Axes: b batch, h w positions, c channels. `valid` is None, or [b, h, w, 1], nonzero on content and zero on
+padding; content is a rectangle at the top left. With it, every result on the content equals that of the
+unpadded input.
 """
 
 import jax
@@ -12,9 +12,22 @@ import numpy as np
 EPSILON = 1e-5
 
 
-def zero_padding(x, valid):
-    """Sets padding to zero; x is [b, h, w, c], `valid` as in the module's text."""
-    return x if valid is None else x * valid.astype(x.dtype)
+def pad_by_edge(x, valid=None):
+    """Surrounds the content by one position that repeats its border: [b, h, w, c] → [b, h+2, w+2, c].
+
+    A 3×3 convolution without padding may follow. Zeros would draw the border into every constant region, and
+    the normalization would amplify that to a grid.
+    """
+    if valid is None:
+        return jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    height, width = x.shape[1:3]
+
+    def one(x, valid):
+        rows = jnp.clip(jnp.arange(-1, height + 1), 0, valid.any(axis=(1, 2)).sum() - 1)
+        columns = jnp.clip(jnp.arange(-1, width + 1), 0, valid.any(axis=(0, 2)).sum() - 1)
+        return x[rows][:, columns]
+
+    return jax.vmap(one)(x, valid)
 
 
 def coverage_pyramid(valid, num_scales):
@@ -43,11 +56,19 @@ def average_pool(x, factor=2):
     return cells.mean(axis=(2, 4))
 
 
-def upsample_nearest(x):
-    """[b, h, w, c] → [b, 2h, 2w, c], each position repeated."""
-    b, h, w, c = x.shape
-    cells = jnp.broadcast_to(x[:, :, None, :, None, :], (b, h, 2, w, 2, c))
-    return cells.reshape(b, 2 * h, 2 * w, c)
+def upsample(x, valid=None):
+    """Bilinear ×2 with aligned pixel centres, the border repeated: [b, h, w, c] → [b, 2h, 2w, c]."""
+    padded = pad_by_edge(x, valid)
+    rows = _interpolate(padded[:, :-2], padded[:, 1:-1], padded[:, 2:], axis=2)
+    return _interpolate(rows[:, :, :-2], rows[:, :, 1:-1], rows[:, :, 2:], axis=3)
+
+
+def _interpolate(before, here, after, axis):
+    """The two halves of each position, interleaved along the axis in front of `axis`."""
+    halves = jnp.stack([0.75 * here + 0.25 * before, 0.75 * here + 0.25 * after], axis=axis)
+    shape = list(here.shape)
+    shape[axis - 1] *= 2
+    return halves.reshape(shape)
 
 
 def layer_norm(x):

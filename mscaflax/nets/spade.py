@@ -5,7 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mscaflax.nets.layers import normalize, zero_padding
+from mscaflax.nets.layers import normalize, pad_by_edge
 from mscaflax.nets.msca import distribute
 
 
@@ -30,9 +30,12 @@ class SpadeModulation(nn.Module):
             inputs = jnp.concatenate(
                 [alignment.features, label_features.astype(alignment.features.dtype)], -1
             )
-        x = nn.Conv(self.hidden, (3, 3), dtype=self.dtype, name="hidden")(zero_padding(inputs, valid))
-        x = zero_padding(nn.relu(x), valid)
-        return jnp.split(nn.Conv(2 * self.channels, (3, 3), dtype=self.dtype, name="out")(x), 2, axis=-1)
+        x = nn.Conv(self.hidden, (3, 3), padding="VALID", dtype=self.dtype, name="hidden")(
+            pad_by_edge(inputs, valid)
+        )
+        x = pad_by_edge(nn.relu(x), valid)
+        out = nn.Conv(2 * self.channels, (3, 3), padding="VALID", dtype=self.dtype, name="out")(x)
+        return jnp.split(out, 2, axis=-1)
 
 
 class DecoupledModulation(nn.Module):
@@ -95,7 +98,9 @@ class ModulatedBlock(nn.Module):
             )
             scale, shift = modulation(alignment, label_features, valid)
             x = normalize(x, self.normalization, valid) * (1 + scale) + shift
-            x = zero_padding(nn.leaky_relu(x, 0.2), valid)
+            x = pad_by_edge(nn.leaky_relu(x, 0.2), valid)
             # The first convolution stands before a normalization, which would cancel its bias.
-            x = nn.Conv(self.channels, (3, 3), use_bias=i == 1, dtype=self.dtype, name=f"conv{i}")(x)
+            x = nn.Conv(
+                self.channels, (3, 3), padding="VALID", use_bias=i == 1, dtype=self.dtype, name=f"conv{i}"
+            )(x)
         return skip + x
