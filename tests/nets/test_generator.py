@@ -1,0 +1,290 @@
+"""The synthesis network and the discriminator: shapes, padding, noise, gradients. VGG taps are stand-ins."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mscaflax.nets.discriminator import MultiScaleDiscriminator
+from mscaflax.nets.encoders import TapStatistics
+from mscaflax.nets.generator import SynthesisNetwork
+from mscaflax.nets.vgg import TAP_CHANNELS
+
+# Unoptimized code compiles in less than half the time.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+CLASSES = 5
+SMALL = {
+    "num_classes": CLASSES,
+    "num_regions": 3,
+    "image_channels": (4, 6, 6, 6, 8),
+    "label_channels": (3, 4, 4, 4, 5),
+    "generator_channels": (4, 6, 8, 8, 8),
+    "hidden_channels": (4, 5, 6, 6, 6),
+    "attention_scales": (True,) * 5,
+}
+PER_SCALE = [name for name, value in SMALL.items() if isinstance(value, tuple)]
+THREE_SCALES = {name: SMALL[name][:3] for name in PER_SCALE}  # compiles in half the time
+
+
+def network(**fields):
+    return SynthesisNetwork(**{**SMALL, **fields})
+
+
+def example(target, exemplar, batch=2):
+    """Arguments of a forward pass for sizes (h, w): label, exemplar, its label, taps, statistics."""
+    rng = np.random.default_rng(0)
+
+    def labels(size):
+        return rng.integers(0, CLASSES + 1, (batch, *size)).astype(np.int32)
+
+    h, w = exemplar
+    taps = [
+        rng.gamma(1, 2, (batch, h >> i, w >> i, c)).astype(np.float32) for i, c in enumerate(TAP_CHANNELS)
+    ]
+    statistics = TapStatistics(
+        mean=tuple(np.full(c, 2, np.float32) for c in TAP_CHANNELS),
+        deviation=tuple(np.full(c, 2, np.float32) for c in TAP_CHANNELS),
+    )
+    image = rng.uniform(-1, 1, (batch, h, w, 3)).astype(np.float32)
+    return labels(target), image, labels(exemplar), taps, statistics
+
+
+def keys(seed=0, batch=2):
+    return jax.random.split(jax.random.key(seed), batch)
+
+
+def drawn(shapes):
+    """Parameters of about the initial sizes, but with noise strengths and biases away from zero."""
+    rng = np.random.default_rng(1)
+
+    def draw(path, x):
+        name = jax.tree_util.keystr(path)
+        matrix = len(x.shape) > 1 and "embedding" not in name
+        deviation = np.prod(x.shape[:-1]) ** -0.5 if matrix else 0.5
+        return rng.normal("temperature" in name, deviation, x.shape).astype(x.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def random_params(net, inputs):
+    return drawn(jax.eval_shape(net.init, jax.random.key(0), *inputs, keys())["params"])
+
+
+def shapes_of(net, inputs, noise_keys=None):
+    def forward(*inputs):
+        return net.init_with_output(jax.random.key(0), *inputs, noise_keys)
+
+    return jax.eval_shape(forward, *inputs)
+
+
+@pytest.mark.parametrize(
+    "target, exemplar", [((32, 32), (32, 32)), ((48, 80), (32, 112)), ((16, 176), (80, 16))]
+)
+def test_shapes_at_odd_sizes(target, exemplar):
+    net = network()
+    assert net.size_multiple == 16
+    out, variables = shapes_of(net, example(target, exemplar), keys())
+    assert out.image.shape == (2, *target, 3) and out.image.dtype == jnp.float32
+    for scale, alignment in enumerate(out.alignments):
+        h, w = (side >> scale for side in target)
+        n = SMALL["image_channels"][scale]
+        assert alignment.features.shape == (2, h, w, n)
+        assert alignment.assignment.shape == (2, h, w, 3)
+        assert alignment.values.shape == (2, 3, n) and alignment.gate.shape == (2, 3)
+        assert alignment.attention.shape == (2, *(side >> scale for side in exemplar), 3)
+    square = shapes_of(net, example((32, 32), (32, 32)))[1]
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), variables) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), square
+    )
+
+
+@pytest.mark.parametrize("modulation", ["spade", "decoupled"])
+@pytest.mark.parametrize("normalization", ["instance", "position"])
+@pytest.mark.parametrize("mask_fill", ["zero", "global"])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_every_choice_has_shapes_and_float32_parameters(modulation, normalization, mask_fill, dtype):
+    net = network(
+        **THREE_SCALES, modulation=modulation, normalization=normalization, mask_fill=mask_fill, dtype=dtype
+    )
+    out, variables = shapes_of(net, example((8, 12), (12, 4)), keys())
+    assert out.image.shape == (2, 8, 12, 3) and out.image.dtype == jnp.float32
+    assert out.alignments[0].features.dtype == dtype
+    assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+
+
+def test_scales_without_attention_and_parts_switched_off():
+    scales = (False, True, False, True, False)
+    net = network(attention_scales=scales, masking=False, noise=False)
+    out, variables = shapes_of(net, example((32, 48), (32, 32)))
+    assert [alignment is not None for alignment in out.alignments] == list(scales)
+    names = jax.tree_util.keystr
+    paths = [names(path) for path, _ in jax.tree_util.tree_leaves_with_path(variables["params"])]
+    assert {name for name in variables["params"] if "attention" in name} == {"attention_1", "attention_3"}
+    assert not [path for path in paths if "noise" in path or "gate" in path]
+    with pytest.raises(ValueError, match="'checked'"):
+        shapes_of(network(normalization="checked"), example((16, 16), (16, 16)))
+
+
+CHOICES = {
+    "decoupled-instance": {"modulation": "decoupled", "normalization": "instance", "mask_fill": "global"},
+    "spade-position": {"modulation": "spade", "normalization": "position"},
+}
+
+
+@functools.cache
+def forward(choice):
+    net = network(**THREE_SCALES, **CHOICES[choice])
+    inputs = example((8, 12), (12, 4))
+    return random_params(net, inputs), jit(lambda params, *args: net.apply({"params": params}, *args))
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_padding_changes_nothing(choice):
+    params, run = forward(choice)
+    label, *rest = example((8, 12), (12, 4))
+    plain = run(params, label, *rest, keys())
+    rng = np.random.default_rng(2)
+    padded = rng.integers(0, CLASSES + 1, (2, 16, 20)).astype(np.int32)
+    padded[:, :8, :12] = label
+    valid = np.zeros((2, 16, 20), bool)
+    valid[:, :8, :12] = True
+    out = run(params, padded, *rest, keys(), valid)
+    np.testing.assert_allclose(out.image[:, :8, :12], plain.image, atol=2e-5)
+    assert np.std(plain.image) > 0.05
+    for a, b in zip(out.alignments, plain.alignments, strict=True):
+        np.testing.assert_allclose(a.gate, b.gate, atol=1e-5)
+
+
+def test_padding_is_felt_without_its_mask():
+    params, run = forward("decoupled-instance")
+    label, *rest = example((8, 12), (12, 4))
+    padded = np.pad(label, ((0, 0), (0, 8), (0, 8)))
+    valid = np.ones(padded.shape, bool)
+    plain = run(params, label, *rest, keys())
+    assert np.abs(run(params, padded, *rest, keys(), valid).image[:, :8, :12] - plain.image).max() > 0.05
+
+
+def test_noise_follows_the_key():
+    params, run = forward("decoupled-instance")
+    inputs = example((8, 12), (12, 4))
+    first = run(params, *inputs, keys(0)).image
+    np.testing.assert_array_equal(run(params, *inputs, keys(0)).image, first)
+    assert np.abs(run(params, *inputs, keys(1)).image - first).mean() > 0.01
+    # Of the key of its own picture alone.
+    mixed = jnp.stack([keys(0)[0], keys(1)[1]])
+    np.testing.assert_allclose(run(params, *inputs, mixed).image[0], first[0], atol=1e-6)
+
+
+def test_output_stays_in_range():
+    params, run = forward("decoupled-instance")
+    loud = {**params, "to_rgb": jax.tree.map(lambda x: 100 * x, params["to_rgb"])}
+    image = np.asarray(run(loud, *example((8, 12), (12, 4)), keys()).image)
+    assert image.min() >= -1 and image.max() <= 1 and image.min() < -0.99 and image.max() > 0.99
+
+
+@pytest.fixture(scope="module")
+def gradients():
+    """Of a random projection of the output by parameters, exemplar and taps; noise strengths are zero."""
+    net = network(**THREE_SCALES, **CHOICES["decoupled-instance"])
+    inputs = example((8, 12), (12, 4))
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, x: x * 0 if "noise" in jax.tree_util.keystr(path) else x, random_params(net, inputs)
+    )
+    weights = np.random.default_rng(3).normal(size=(2, 8, 12, 3)).astype(np.float32)
+
+    @jit
+    def run(params, image, taps, label, image_label, statistics, noise_keys, weights):
+        def loss(params, image, taps):
+            out = net.apply({"params": params}, label, image, image_label, taps, statistics, noise_keys)
+            return (out.image * weights).sum()
+
+        return jax.grad(loss, argnums=(0, 1, 2))(params, image, taps)
+
+    label, image, image_label, taps, statistics = inputs
+    return run(params, image, taps, label, image_label, statistics, keys(), weights)
+
+
+def test_exemplar_moves_the_output_through_every_tap(gradients):
+    _, of_image, of_taps = gradients
+    for gradient in (of_image, *of_taps[:3]):
+        # From each of its positions and channels.
+        size = np.abs(gradient)
+        assert size.max(axis=-1).min() > 0 and size.max(axis=(0, 1, 2)).min() > 0
+        assert size.max() > 1e-4
+
+
+def test_every_parameter_has_a_gradient(gradients):
+    none = [
+        jax.tree_util.keystr(path)
+        for path, gradient in jax.tree_util.tree_leaves_with_path(gradients[0])
+        if not np.abs(gradient).max() > 1e-7
+    ]
+    assert none == []
+
+
+@pytest.fixture(scope="module")
+def discriminator():
+    return MultiScaleDiscriminator(num_classes=CLASSES, channels=(6, 8), label_channels=3)
+
+
+def random_variables(discriminator, image, label):
+    return drawn(jax.eval_shape(discriminator.init, jax.random.key(0), image, label))
+
+
+@pytest.mark.parametrize("h, w", [(32, 48), (64, 16), (22, 34)])
+def test_discriminator_shapes(discriminator, h, w):
+    image, label = jnp.zeros((2, h, w, 3)), jnp.zeros((2, h, w), jnp.int32)
+    outputs, variables = jax.eval_shape(discriminator.init_with_output, jax.random.key(0), image, label)
+    assert len(outputs) == 2
+    for scale, (logits, features) in enumerate(outputs):
+        sizes = [(-(-(h >> scale) // 2**i), -(-(w >> scale) // 2**i)) for i in (1, 2)]
+        assert [f.shape for f in features] == [(2, *sizes[0], 6), (2, *sizes[1], 8)]
+        assert logits.shape == (2, *sizes[1], 1) and logits.dtype == jnp.float32
+    assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+
+
+def test_discriminator_is_spectrally_normalized(discriminator):
+    rng = np.random.default_rng(0)
+    image = rng.uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
+    label = rng.integers(0, CLASSES + 1, (2, 32, 32))
+    variables = random_variables(discriminator, image, label)
+
+    @jit
+    def update(variables):
+        outputs, updated = discriminator.apply(variables, image, label, True, mutable=["batch_stats"])
+        return outputs, {**variables, **updated}
+
+    first, variables = update(variables)
+    for _ in range(100):
+        outputs, variables = update(variables)
+    for scale in ("scale0", "scale1"):
+        sigmas = jax.tree_util.tree_leaves_with_path(variables["batch_stats"][scale])
+        sigmas = {str(path): float(x) for path, x in sigmas if "sigma" in str(path)}
+        kernels = {name: layer["kernel"] for name, layer in variables["params"][scale].items()}
+        assert len(sigmas) == len(kernels) == 3
+        largest = [np.linalg.norm(np.reshape(k, (-1, k.shape[-1])), 2) for k in kernels.values()]
+        np.testing.assert_allclose(sorted(sigmas.values()), sorted(largest), rtol=2e-2)
+    # And the logits do not grow with the weights.
+    tripled = {
+        **variables, "params": {
+            scale: {name: {**layer, "kernel": 3 * layer["kernel"]} for name, layer in layers.items()}
+            if scale != "embed" else layers
+            for scale, layers in variables["params"].items()
+        },
+    }  # fmt: skip
+    again, _ = update(tripled)
+    for (a, _), (b, _) in zip(again, outputs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    assert np.abs(first[0][0] - outputs[0][0]).max() > 0
+
+
+def test_discriminator_looks_at_image_and_label(discriminator):
+    image, label = np.zeros((1, 32, 32, 3), np.float32), np.zeros((1, 32, 32), np.int32)
+    variables = random_variables(discriminator, image, label)
+    run = jit(discriminator.apply)
+    base = run(variables, image, label)
+    for other in (run(variables, image + 0.5, label), run(variables, image, label + CLASSES)):
+        assert all(np.abs(a - b).max() > 1e-3 for (a, _), (b, _) in zip(other, base, strict=True))
