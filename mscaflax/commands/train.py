@@ -22,7 +22,9 @@ def run(args: argparse.Namespace) -> int:
     Raises:
       UserError: as mscaflax.training.loop.train.
     """
-    from absl import logging
+    import logging
+
+    from absl import logging as absl_logging
     from rich.console import Console
     from rich.logging import RichHandler
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -34,15 +36,16 @@ def run(args: argparse.Namespace) -> int:
     console = Console(stderr=True)
     if console.is_terminal:
         # One handler for log lines and bar, so that neither overwrites the other.
-        logger = logging.get_absl_logger()
-        logger.handlers = [RichHandler(console=console, show_path=False)]
-        logger.propagate = False
+        handler = RichHandler(console=console, show_path=False)
     else:
-        logging.use_absl_handler()
-        logging.get_absl_logger().handlers = [logging.get_absl_handler()]
-    for handler in logging.get_absl_logger().handlers:
-        handler.addFilter(_is_ours)
-    logging.set_verbosity(logging.INFO)
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    handler.addFilter(_is_ours)
+    logger = absl_logging.get_absl_logger()
+    logger.handlers = [handler]
+    # The root logger may have a handler too, and would write each line again.
+    logger.propagate = False
+    absl_logging.set_verbosity(absl_logging.INFO)
     columns = (
         TextColumn("training"),
         BarColumn(),
@@ -64,5 +67,6 @@ def run(args: argparse.Namespace) -> int:
 
         step, stopped_by = train(config, args.workdir, on_step)
     if stopped_by is not None:
-        console.print(f"stopped and saved at step {step}; the same command goes on from there")
+        done = f"stopped and saved at step {step}" if step else "stopped before the first step"
+        console.print(f"{done}; the same command goes on from there")
     return 130 if stopped_by == signal.SIGINT else 0

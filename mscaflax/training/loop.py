@@ -32,6 +32,10 @@ from mscaflax.training.state import init_state, measure_statistics, neutral_stat
 from mscaflax.training.step import example_keys, make_train_step, synthesize
 
 SAMPLES = 6
+_COUNTS = (
+    "steps", "log_every", "health_every", "sample_every", "checkpoint_every", "keep_checkpoints",
+    "statistics_photos",
+)  # fmt: skip
 _RSS_PER_GB = 1e9 if sys.platform == "darwin" else 1e9 / 1024
 
 
@@ -77,6 +81,9 @@ def train(config, workdir, on_step=lambda step, metrics: None):
       UserError: no dataset, a config that does not fit it or the workdir, or a loss that is not finite.
     """
     workdir = Path(workdir).expanduser().absolute()
+    for key in _COUNTS:
+        if config.train[key] < 1:
+            raise UserError(f"config.train.{key} is {config.train[key]}; it must be at least 1")
     dataset = open_dataset(config.data.name, config.data.data_dir or None)
     experiment = build_experiment(config, dataset.classes.num_classes)
     mesh = make_mesh()
@@ -225,7 +232,9 @@ class _Run:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-        while step < train.steps and stop.signal is None:
+        # Asked once per step: a signal that comes later, during a picture or a save, ends the next step.
+        stopping = stop.signal is not None
+        while step < train.steps and not stopping:
             batch = shard_batch(next(batches), self._mesh)
             with jax.transfer_guard("disallow"):
                 state, metrics = step_fn(state, self._vgg, batch)
@@ -234,13 +243,14 @@ class _Run:
                 # Compilation and the pipeline's start are no part of the speed.
                 jax.block_until_ready(metrics)
                 self._restart_clock(batches)
-                self._writers.scalars(step, _to_host(metrics))
+                self._writers.scalars(step, _finite(step, metrics))
             else:
                 self._pending.append((step, metrics))
             if len(self._pending) > 1:
                 # Two steps in flight keep the device busy; more would only hold memory.
                 jax.block_until_ready(self._pending[-2][1]["loss/generator"])
-            last = step == train.steps or stop.signal is not None
+            stopping = stop.signal is not None
+            last = step == train.steps or stopping
             numbers = None
             if last or step % train.log_every == 0:
                 numbers = self._flush(step, batches)
@@ -277,17 +287,7 @@ class _Run:
         batches.take_waited_seconds()
 
     def _check_finite(self):
-        rows = []
-        for step, metrics in self._pending:
-            row = _to_host(metrics)
-            bad = [f"{key} = {row[key]}" for key in sorted(row) if not np.isfinite(row[key])]
-            if bad:
-                raise UserError(
-                    f"step {step}: {', '.join(bad[:3])}; the last checkpoint is kept: lower "
-                    "config.optimizer.generator_rate and discriminator_rate, and start again"
-                )
-            rows.append(row)
-        return rows
+        return [_finite(step, metrics) for step, metrics in self._pending]
 
     def _write_grid(self, step, state):
         grid = self._samples.grid(state, self._vgg)
@@ -300,3 +300,15 @@ class _Run:
 
 def _to_host(metrics):
     return {key: float(value) for key, value in jax.device_get(metrics).items()}
+
+
+def _finite(step, metrics):
+    """The metrics as floats; raises UserError if one is not finite."""
+    row = _to_host(metrics)
+    bad = [f"{key} = {row[key]}" for key in sorted(row) if not np.isfinite(row[key])]
+    if bad:
+        raise UserError(
+            f"step {step}: {', '.join(bad[:3])}; the last checkpoint is kept: begin again in another "
+            "--workdir with lower config.optimizer.generator_rate and discriminator_rate"
+        )
+    return row
