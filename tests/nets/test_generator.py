@@ -12,9 +12,6 @@ from mscaflax.nets.encoders import TapStatistics
 from mscaflax.nets.generator import SynthesisNetwork
 from mscaflax.nets.vgg import TAP_CHANNELS
 
-# Unoptimized code compiles in less than half the time.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-
 CLASSES = 5
 SMALL = {
     "num_classes": CLASSES,
@@ -138,7 +135,7 @@ CHOICES = {
 def forward(choice):
     net = network(**THREE_SCALES, **CHOICES[choice])
     inputs = example((8, 12), (12, 4))
-    return random_params(net, inputs), jit(lambda params, *args: net.apply({"params": params}, *args))
+    return random_params(net, inputs), jax.jit(lambda params, *args: net.apply({"params": params}, *args))
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -195,7 +192,7 @@ def gradients():
     )
     weights = np.random.default_rng(3).normal(size=(2, 8, 12, 3)).astype(np.float32)
 
-    @jit
+    @jax.jit
     def run(params, image, taps, label, image_label, statistics, noise_keys, weights):
         def loss(params, image, taps):
             out = net.apply({"params": params}, label, image, image_label, taps, statistics, noise_keys)
@@ -252,7 +249,7 @@ def test_discriminator_is_spectrally_normalized(discriminator):
     label = rng.integers(0, CLASSES + 1, (2, 32, 32))
     variables = random_variables(discriminator, image, label)
 
-    @jit
+    @jax.jit
     def update(variables):
         outputs, updated = discriminator.apply(variables, image, label, True, mutable=["batch_stats"])
         return outputs, {**variables, **updated}
@@ -284,7 +281,7 @@ def test_discriminator_is_spectrally_normalized(discriminator):
 def test_discriminator_looks_at_image_and_label(discriminator):
     image, label = np.zeros((1, 32, 32, 3), np.float32), np.zeros((1, 32, 32), np.int32)
     variables = random_variables(discriminator, image, label)
-    run = jit(discriminator.apply)
+    run = jax.jit(discriminator.apply)
     base = run(variables, image, label)
     for other in (run(variables, image + 0.5, label), run(variables, image, label + CLASSES)):
         assert all(np.abs(a - b).max() > 1e-3 for (a, _), (b, _) in zip(other, base, strict=True))

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import ndimage, stats
 
 from mscaflax.nets.layers import (
     average_pool,
@@ -10,9 +10,9 @@ from mscaflax.nets.layers import (
     instance_norm,
     layer_norm,
     normalize,
+    pad_by_edge,
     position_noise,
-    upsample_nearest,
-    zero_padding,
+    upsample,
 )
 
 
@@ -40,7 +40,7 @@ def test_instance_norm_of_content_ignores_padding(rng):
     mask = np.zeros((2, 4, 6, 1), bool)
     mask[0, :3, :4] = mask[1, :, :2] = True
     x[~mask[..., 0]] = 1e3
-    y = zero_padding(instance_norm(x, mask), mask)
+    y = instance_norm(x, mask) * mask
     np.testing.assert_allclose(y, standardized(x, (1, 2), mask) * mask, atol=1e-5)
     content = instance_norm(x[:1, :3, :4])
     np.testing.assert_allclose(y[:1, :3, :4], content, atol=1e-5)
@@ -73,11 +73,23 @@ def test_normalize_chooses(rng):
         normalize(x, "batch")
 
 
-def test_zero_padding(rng):
-    x = rng.normal(size=(1, 2, 3, 4)).astype(np.float32)
-    mask = np.asarray([[1, 1, 0], [0, 0, 0]], bool).reshape(1, 2, 3, 1)
-    np.testing.assert_array_equal(zero_padding(x, mask), np.where(mask, x, 0))
-    assert zero_padding(x, None) is x
+def corner(sizes, h, w):
+    """[b, h, w, 1] bool: content of the sizes given, at the top left."""
+    mask = np.zeros((len(sizes), h, w, 1), bool)
+    for m, (rows, columns) in zip(mask, sizes, strict=True):
+        m[:rows, :columns] = True
+    return mask
+
+
+def test_border_is_repeated_around_the_content(rng):
+    x = rng.normal(size=(3, 4, 5, 2)).astype(np.float32)
+    np.testing.assert_array_equal(pad_by_edge(x), np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge"))
+    sizes = [(3, 2), (1, 5), (4, 5)]
+    padded = pad_by_edge(x, corner(sizes, 4, 5))
+    assert padded.shape == (3, 6, 7, 2)
+    for i, (rows, columns) in enumerate(sizes):
+        content = np.pad(x[i, :rows, :columns], ((1, 1), (1, 1), (0, 0)), mode="edge")
+        np.testing.assert_array_equal(padded[i, : rows + 2, : columns + 2], content)
 
 
 def test_coverage_pyramid(rng):
@@ -95,15 +107,37 @@ def test_coverage_pyramid(rng):
         np.testing.assert_allclose(level[..., 0], expected, atol=1e-6)
 
 
-def test_resampling(rng):
+def test_average_pool(rng):
     x = rng.normal(size=(2, 4, 6, 3)).astype(np.float32)
-    pooled, doubled = average_pool(x), upsample_nearest(x)
+    pooled = average_pool(x)
+    assert pooled.shape == (2, 2, 3, 3)
     for i, j in np.ndindex(2, 3):
         cell = x[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
         np.testing.assert_allclose(pooled[:, i, j], cell.mean(axis=(1, 2)), atol=1e-6)
-    np.testing.assert_array_equal(doubled, np.kron(x, np.ones((1, 2, 2, 1), np.float32)))
-    np.testing.assert_allclose(average_pool(doubled), x, atol=1e-6)
     np.testing.assert_allclose(average_pool(x[:, :3], 3)[:, 0, 1], x[:, :3, 3:].mean(axis=(1, 2)), atol=1e-6)
+
+
+def test_upsample_is_bilinear_with_aligned_centres(rng):
+    x = rng.normal(size=(2, 3, 5, 2)).astype(np.float32)
+    # Centre of fine position i in coarse positions; what lies beyond the border takes its value.
+    y, x_at = (np.clip((np.arange(2 * side) + 0.5) / 2 - 0.5, 0, side - 1) for side in (3, 5))
+    points = np.stack(np.meshgrid(y, x_at, indexing="ij"))
+    doubled = np.asarray(upsample(x))
+    assert doubled.shape == (2, 6, 10, 2)
+    for i, c in np.ndindex(2, 2):
+        expected = ndimage.map_coordinates(x[i, ..., c].astype(np.float64), points, order=1)
+        np.testing.assert_allclose(doubled[i, ..., c], expected, atol=1e-6)
+    # A constant stays one, up to the border.
+    np.testing.assert_array_equal(upsample(np.full((1, 2, 2, 1), 3.0, np.float32)), 3)
+
+
+def test_upsampled_content_does_not_see_padding(rng):
+    x = rng.normal(size=(2, 4, 5, 2)).astype(np.float32)
+    sizes = [(3, 2), (4, 4)]
+    doubled = upsample(x, corner(sizes, 4, 5))
+    for i, (rows, columns) in enumerate(sizes):
+        alone = upsample(x[i : i + 1, :rows, :columns])[0]
+        np.testing.assert_allclose(doubled[i, : 2 * rows, : 2 * columns], alone, atol=1e-6)
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,6 @@ import pytest
 
 from mscaflax.nets.msca import MaskedSpatialChannelAttention, distribute
 
-# Unoptimized code compiles in less than half the time.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-
 B, K, N, M = 2, 3, 5, 4
 EXEMPLAR, TARGET = (3, 5), (4, 2)  # sizes differ
 
@@ -22,7 +19,7 @@ def module(**fields):
 
 @functools.cache
 def compiled(**fields):
-    return jit(module(**fields).apply)
+    return jax.jit(module(**fields).apply)
 
 
 def apply(params, *inputs, **fields):
@@ -186,7 +183,7 @@ def test_logits_start_with_a_deviation_of_two():
     rng = np.random.default_rng(6)
     features = [rng.normal(1, 1, (2, 16, 16, c)).astype(np.float32) for c in (64, 32, 32)]
     attention = module(num_regions=16)
-    params = jit(attention.init)(jax.random.key(0), *features)["params"]
+    params = jax.jit(attention.init)(jax.random.key(0), *features)["params"]
     # Scale and mean of the features play no part: the logits see them layer-normalized.
     for i, scale in enumerate((1, 100)):
         out = apply(params, *(scale * (x + i) for x in features), num_regions=16)
@@ -203,7 +200,7 @@ def test_gradients_reach_every_weight_and_input(inputs, params, mask_fill):
     attention = module(mask_fill=mask_fill)
     weights = np.random.default_rng(4).normal(size=(B, *TARGET, N)).astype(np.float32)
 
-    @jit
+    @jax.jit
     def gradients(params, inputs):
         def loss(params, inputs):
             return (attention.apply({"params": params}, *inputs).features * weights).sum()
