@@ -119,7 +119,7 @@ def train_step(experiment, state, vgg, batch):
         ("discriminator", (d_grads, state.discriminator, d_updates)),
     ):
         for kind, tree in zip(("gradients", "parameters", "updates"), trees, strict=True):
-            metrics[f"norm/{name}_{kind}"] = optax.global_norm(tree)
+            metrics[f"norm/{name}_{kind}"] = optax.tree.norm(tree)
     return next_state, metrics
 
 

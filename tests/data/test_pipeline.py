@@ -139,20 +139,14 @@ def test_batch_larger_than_the_dataset():
 
 
 def test_both_directions_of_a_pair_stand_side_by_side(source):
-    options = {"self_share": 0.25, "both_directions": True}
     stream = []
-    for batch in take(source, 5, **options):
+    for batch in take(source, 5, self_share=0.25, both_directions=True):
         for key, other in (("image", "exemplar"), ("label", "exemplar_label")):
-            np.testing.assert_array_equal(batch[other][0::4], batch[key][1::4])
-            np.testing.assert_array_equal(batch[other][1::4], batch[key][0::4])
-            np.testing.assert_array_equal(batch[other][2::4], batch[key][3::4])
-            np.testing.assert_array_equal(batch[other][3::4], batch[key][3::4])  # self reconstruction
+            # The fourth example reconstructs itself; the others have their neighbour as exemplar.
+            np.testing.assert_array_equal(batch[other], batch[key][[1, 0, 3, 3]])
         assert not np.array_equal(batch["image"][0], batch["image"][1])
         stream.extend(photo_number(batch["image"])[::2])
     assert sorted(stream) == list(range(10))
-    assert_equal(next(batches(source, start_step=3, **options)), take(source, 4, **options)[3])
-    with pytest.raises(UserError, match="must be even"):
-        batches(source, batch_size=3, both_directions=True)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])

@@ -8,9 +8,9 @@ from PIL import Image
 
 from mscaflax.data.classes import ClassTable
 from mscaflax.data.grids import picture_grid
+from mscaflax.data.pixels import to_float
 from mscaflax.errors import UserError
 from mscaflax.evaluation import protocol, report
-from mscaflax.evaluation.metrics import to_float
 from mscaflax.evaluation.pairlist import PairList, freeze_pairs
 from mscaflax.evaluation.swap import draw_triples
 
