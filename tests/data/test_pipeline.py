@@ -303,6 +303,7 @@ def test_bad_records_are_named(record, message):
     [
         {"batch_size": 6, "process_count": 4},
         {"batch_size": 0},
+        {"batch_size": 3, "both_directions": True},
         {"process_index": 2, "process_count": 2},
         {"start_step": -1},
         {"self_share": 1.5},
