@@ -1,0 +1,213 @@
+"""The main job, as a person does it: a folder of photos with label maps becomes a model and a picture."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from absl import logging as absl_logging
+from PIL import Image
+
+from mscaflax import cli
+from mscaflax.data.images import read_photo
+
+
+@pytest.fixture(autouse=True)
+def logger_as_before():
+    """`train` sets the logger up for a program of its own; other tests have it as it was."""
+    logger = absl_logging.get_absl_logger()
+    handlers, propagate, verbosity = logger.handlers, logger.propagate, absl_logging.get_verbosity()
+    yield
+    logger.handlers, logger.propagate = handlers, propagate
+    absl_logging.set_verbosity(verbosity)
+
+
+def program(*arguments, **options):
+    """Runs `python -m mscaflax` with `arguments`; returns it done."""
+    command = [sys.executable, "-m", "mscaflax", *map(str, arguments)]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, **options)
+
+
+def prepare_arguments(photo_folder, data_dir):
+    return [
+        "prepare", "--name=photos", f"--images={photo_folder}/images", "--workers=1",
+        f"--annotations={photo_folder}/annotations", f"--classes={photo_folder}/classes.json",
+        f"--data_dir={data_dir}",
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def synthesize_arguments(photo_folder, tmp_path):
+    """Arguments of `synthesize` but the workdir: the layout of one photo, another one as the exemplar."""
+    return [
+        f"--label={photo_folder}/annotations/val/0.png",
+        f"--exemplar={photo_folder}/images/val/1.png",
+        f"--exemplar_label={photo_folder}/annotations/val/1.png",
+        f"--output={tmp_path}/picture.png",
+    ]
+
+
+@pytest.mark.slow
+def test_from_a_folder_of_photos_to_a_picture(photo_folder, synthesize_arguments, tmp_path):
+    data_dir, workdir, results = tmp_path / "data", tmp_path / "run", tmp_path / "results"
+    train = ["train", "--config=tiny", "--config.data.name=photos", f"--config.data.data_dir={data_dir}"]
+    train += ["--config.train.steps=4", f"--workdir={workdir}"]
+    said = {}
+    for arguments in (
+        prepare_arguments(photo_folder, data_dir),
+        train,
+        ["evaluate", f"--workdir={workdir}", f"--output={results}", "--pairs=4"],
+        ["synthesize", f"--workdir={workdir}", *synthesize_arguments],
+    ):
+        done = program(*arguments)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr and "WARNING" not in done.stderr, done.stderr
+        said[arguments[0]] = done
+    assert "Prepared photos (train 8, val 4)" in said["prepare"].stdout
+    lines = said["train"].stderr.splitlines()
+    assert len(lines) == len(set(lines)) and sum("loss/generator" in line for line in lines) == 3
+    assert all("[" in line for line in lines), lines
+    assert json.loads((results / "metrics.json").read_text())["step"] == 4
+    assert {path.name for path in results.iterdir()} == {"metrics.json", "pairs.json", "table.md", "grid.png"}
+    picture = read_photo(tmp_path / "picture.png")
+    assert picture.shape == (64, 128, 3) and picture.std() > 2
+    assert said["synthesize"].stdout == f"{tmp_path}/picture.png\n"
+    assert said["synthesize"].stderr == ""
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_trained_model_is_evaluated(tiny_run, tmp_path, capsys):
+    results = tmp_path / "results"
+    arguments = [f"--workdir={tiny_run}", f"--output={results}", "--pairs=4", "--batch_size=4"]
+    assert cli.main(["evaluate", *arguments]) == 0
+    report = json.loads((results / "metrics.json").read_text())
+    assert report["step"] == 4 and report["config"]["train"]["steps"] == 4
+    assert (results / "grid.png").exists() and "PSNR" in capsys.readouterr().out
+
+
+def test_a_picture_from_the_command_line(tiny_run, synthesize_arguments, tmp_path):
+    done = program("synthesize", f"--workdir={tiny_run}", *synthesize_arguments, "--seed=3")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{tmp_path}/picture.png\n", "")
+    assert read_photo(tmp_path / "picture.png").shape == (64, 128, 3)
+    assert [path.name for path in tmp_path.iterdir()] == ["picture.png"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ("--workdir=missing", "missing holds no trained model: make one with `mscaflax train`"),
+        ("--label=missing.png", "missing.png: cannot be read: No such file or directory"),
+        ("--exemplar={classes}", "classes.json: not an image in a known format"),
+        ("--exemplar_label={photo}", "is not in the palette; allowed are the colours of its 12 classes"),
+        (
+            "--exemplar_label={half}",
+            "the exemplar is 128x64 pixels, its label map 64x32: give a map of equal",
+        ),
+        ("--output={folder}/picture.jpg", "picture.jpg must end in .png"),
+        ("--output={folder}/none/picture.png", "cannot be written: choose a file in a folder that exists"),
+        ("--step=3", "has no checkpoint of step 3: it holds steps 2, 4"),
+        ("--step=x", "--step: invalid int value: 'x'"),
+        ("--seed=-1", "the seed -1 is outside 0..4294967295"),
+    ],
+)
+def test_bad_input_of_synthesize_is_one_line(
+    changed, message, tiny_run, photo_folder, synthesize_arguments, tmp_path, capsys
+):
+    Image.fromarray(np.zeros((32, 64), np.uint8)).save(tmp_path / "half.png")
+    names = {
+        "classes": photo_folder / "classes.json",
+        "photo": photo_folder / "images/val/1.png",
+        "half": tmp_path / "half.png",
+        "folder": tmp_path,
+    }
+    arguments = [f"--workdir={tiny_run}", *synthesize_arguments, changed.format(**names)]
+    assert cli.main(["synthesize", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and err.startswith("mscaflax: error: ") and message in err
+    assert not (tmp_path / "picture.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ("--config.data.name=scenes", "make it with: mscaflax prepare --name=scenes --data_dir="),
+        ("--config.data.name=streets", "mscaflax prepare --name=streets --images=DIR --annotations=DIR"),
+        ("--config.data.name=Streets", "'Streets' cannot name a dataset"),
+        ("--config.data.train_split=all", "the dataset photos has no split 'all'; it has train, val"),
+        ("--config.data.val_split=test", "the dataset photos has no split 'test'; it has train, val"),
+        ("--config.data.size=40", "config.data.size is 40; it must be a multiple of 16, at least 32"),
+        ("--config.model.modulation=x", "config.model.modulation is 'x'; choose one of spade, decoupled"),
+        ("--config.model.num_regions=0", "config.model.num_regions is 0"),
+        ("--config.train.batch_size=0", "config.train.batch_size is 0; give a positive multiple"),
+        ("--config.train.stepz=3", "did you mean --config.train.steps?"),
+        ("--config.data.side_range=(0.9,0.1)", "side_range"),
+        ("--config.train.log_every=0", "config.train.log_every is 0"),
+        ("--config.train.checkpoint_every=-1", "config.train.checkpoint_every is -1"),
+        ("--config.train.keep_checkpoints=0", "config.train.keep_checkpoints is 0"),
+        ("--config.train.statistics_photos=0", "config.train.statistics_photos is 0"),
+        ("--config.train.steps=0", "config.train.steps is 0"),
+    ],
+)
+def test_bad_input_of_train_is_one_line(changed, message, tiny_arguments, tmp_path, capsys):
+    assert cli.main(["train", f"--workdir={tmp_path}/run", *tiny_arguments, changed]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and err.startswith("mscaflax: error: ") and message in err, err
+    assert not list((tmp_path / "run").glob("checkpoints/*"))
+
+
+def test_a_workdir_with_another_config_is_refused(tiny_run, tiny_arguments, capsys):
+    assert cli.main(["train", f"--workdir={tiny_run}", *tiny_arguments, "--config.seed=4"]) == 2
+    assert "another config (seed: 0 != 4): choose another --workdir" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ("--workdir=missing", "missing holds no trained model"),
+        ("--data_dir={folder}", "no dataset 'photos' in {folder}; make it with: mscaflax prepare"),
+        ("--split=test", "the dataset photos has no split 'test'"),
+        ("--step=9", "has no checkpoint of step 9"),
+        ("--output={folder}/file", "is not a folder: choose another"),
+    ],
+)
+def test_bad_input_of_evaluate_is_one_line(changed, message, tiny_run, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    arguments = [f"--workdir={tiny_run}", f"--output={tmp_path}/results", "--pairs=2"]
+    assert cli.main(["evaluate", *arguments, changed.format(folder=tmp_path)]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and message.format(folder=tmp_path) in err, err
+
+
+@pytest.mark.slow
+def test_exploding_rates_end_with_one_line(tiny_arguments, tmp_path):
+    done = program(
+        "train", f"--workdir={tmp_path}/run", *tiny_arguments, "--config.optimizer.generator_rate=1e30"
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("mscaflax: error: step ") and "the last checkpoint is kept" in last
+
+
+@pytest.mark.slow
+def test_a_terminal_sees_a_bar(tiny_arguments, tmp_path):
+    master, terminal = pty.openpty()
+    command = [sys.executable, "-m", "mscaflax", "train", f"--workdir={tmp_path}/run", *tiny_arguments]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
+    with subprocess.Popen(
+        command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment
+    ) as program:
+        os.close(terminal)
+        shown = b""
+        try:
+            while block := os.read(master, 65536):
+                shown += block
+        except OSError:
+            pass  # What Linux says when the other side is closed.
+    os.close(master)
+    text = shown.decode()
+    assert program.returncode == 0, text
+    assert "training" in text and "compiling" in text and "4/4" in text and "pairs/s" in text
+    assert "Traceback" not in text and text.count("4/4") < 40

@@ -1,0 +1,253 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mscaflax.config import load_config
+from mscaflax.data.images import read_photo
+from mscaflax.errors import UserError
+from mscaflax.training import loop
+from mscaflax.training.loop import StopRequest, train
+from mscaflax.training.sharding import make_mesh, replicated
+
+
+def checkpoints_of(workdir):
+    folder = workdir / "checkpoints"
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+
+
+def assert_same_arrays(actual, expected):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for (path, a), b in zip(jax.tree.leaves_with_path(actual), jax.tree.leaves(expected), strict=True):
+        a, b = np.asarray(a), np.asarray(b)
+        assert (a.dtype, a.shape) == (b.dtype, b.shape), path
+        assert a.tobytes() == b.tobytes(), path
+
+
+def test_metrics_of_every_step_are_written(tiny_run, read_events):
+    events = read_events(tiny_run)
+    for name in ("generator", "discriminator", "adversarial", "feature_matching", "perceptual", "l1"):
+        assert list(events[f"loss/{name}"]) == [1, 2, 3, 4]
+        assert all(np.isfinite(value) for value in events[f"loss/{name}"].values())
+    for network in ("generator", "discriminator"):
+        for kind in ("gradients", "parameters", "updates"):
+            assert all(value > 0 for value in events[f"norm/{network}_{kind}"].values())
+    # Of the first step, which holds the compilation, no speed is told.
+    for name in ("pairs_per_second", "data_wait_share", "peak_memory_gb"):
+        assert list(events[f"train/{name}"]) == [2, 3, 4]
+    assert all(value > 0 for value in events["train/pairs_per_second"].values())
+    assert all(0 <= value <= 1 for value in events["train/data_wait_share"].values())
+    assert all(0.1 < value < 32 for value in events["train/peak_memory_gb"].values())
+
+
+def test_attention_health_is_written_for_every_scale(tiny_run, read_events):
+    events = read_events(tiny_run)
+    bounds = {
+        "alpha_positions": (0, 1),
+        "beta_regions": (1, 4),
+        "regions_used": (1, 4),
+        "gamma_mean": (0, 1),
+        "gamma_spread": (0, 0.5),
+        "value_cosine": (-1, 1),
+    }
+    for scale in range(5):
+        for name, (low, high) in bounds.items():
+            values = events[f"attention{scale}/{name}"]
+            assert list(values) == [2, 4]
+            assert all(low - 1e-5 <= value <= high + 1e-5 for value in values.values()), (scale, name, values)
+
+
+def test_a_sample_grid_is_written(tiny_run, read_events):
+    assert [path.name for path in (tiny_run / "samples").iterdir()] == ["00000004.png"]
+    grid = read_photo(tiny_run / "samples" / "00000004.png")
+    assert grid.ndim == 3 and grid.shape[0] > 6 * 32 and grid.shape[1] > 6 * 32 and grid.std() > 10
+    assert list(read_events(tiny_run)["samples"]) == [4]
+
+
+def test_stop_and_resume_equal_the_unbroken_run_bit_for_bit(
+    tiny_run, tiny_arguments, tmp_path, read_checkpoint
+):
+    config = load_config(tiny_arguments)
+
+    def terminate(step, metrics):
+        if step == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    # The signal comes when step 2 is done; the loop ends with the step after it and saves that.
+    assert train(config, tmp_path / "run", terminate) == (3, signal.SIGTERM)
+    assert checkpoints_of(tmp_path / "run") == [2, 3]
+    steps = []
+    assert train(config, tmp_path / "run", lambda step, metrics: steps.append(step)) == (4, None)
+    assert steps == [4]
+    broken, unbroken = read_checkpoint(tmp_path / "run", 4), read_checkpoint(tiny_run, 4)
+    assert_same_arrays(broken, unbroken)
+    assert set(unbroken["training"]) >= {"step", "generator", "discriminator", "spectral"}
+    assert int(unbroken["training"]["step"]) == 4
+    # They are numbers of a training: the network, its average and the checkpoints differ.
+    earlier = read_checkpoint(tiny_run, 2)
+    for a, b in (
+        (unbroken["training"]["generator"], earlier["training"]["generator"]),
+        (unbroken["training"]["discriminator"], earlier["training"]["discriminator"]),
+        (unbroken["model"]["ema"], unbroken["training"]["generator"]),
+    ):
+        assert any((x != y).any() for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    assert (tmp_path / "run/samples/00000004.png").read_bytes() == (
+        tiny_run / "samples/00000004.png"
+    ).read_bytes()
+
+
+def test_a_finished_run_says_so_and_changes_nothing(tiny_run, tiny_arguments, monkeypatch):
+    said = []
+    monkeypatch.setattr(loop.logging, "info", lambda *message: said.append(message))
+    files = {path: path.stat().st_mtime_ns for path in (tiny_run / "checkpoints").rglob("*")}
+    assert train(load_config(tiny_arguments), tiny_run) == (4, None)
+    assert {path: path.stat().st_mtime_ns for path in (tiny_run / "checkpoints").rglob("*")} == files
+    at_end = [message for message in said if "already" in message[0]]
+    assert at_end == [("%s is at step %d already: for more, raise config.train.steps", tiny_run, 4)]
+
+
+def test_another_config_is_refused_before_anything_is_done(tiny_run, tiny_arguments):
+    config = load_config([*tiny_arguments, "--config.model.num_regions=5"])
+    with pytest.raises(UserError, match="another config .model.num_regions: 4 != 5"):
+        train(config, tiny_run)
+
+
+def test_no_dataset_names_the_command_that_makes_it(tmp_path):
+    config = load_config(["--config=tiny", f"--config.data.data_dir={tmp_path}"])
+    with pytest.raises(UserError, match=f"mscaflax prepare --name=scenes --data_dir={tmp_path}"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def steps_of(monkeypatch):
+    """`steps_of({step: loss})` puts a counter in the place of the train step; other losses are 1."""
+
+    def install(losses):
+        def make_train_step(*unused):
+            count = jax.jit(lambda state: state.replace(step=state.step + 1), donate_argnums=0)
+            place = replicated(make_mesh())
+            reported = [
+                {"loss/generator": jax.device_put(jnp.float32(losses.get(step, 1.0)), place)}
+                for step in range(9)
+            ]
+            done = iter(range(1, 9))
+            return lambda state, vgg, batch: (count(state), reported[next(done)])
+
+        monkeypatch.setattr(loop, "make_train_step", make_train_step)
+
+    return install
+
+
+@pytest.mark.parametrize(("step", "kept"), [(1, []), (3, [1, 2]), (4, [2, 3])])
+@pytest.mark.parametrize("log_every", [1, 100])
+def test_a_loss_that_is_not_finite_ends_the_run(step, kept, log_every, steps_of, tiny_arguments, tmp_path):
+    steps_of({step: np.nan if log_every == 1 else np.inf})
+    arguments = [f"--config.train.log_every={log_every}", "--config.train.checkpoint_every=1"]
+    config = load_config([*tiny_arguments, *arguments, "--config.train.health_every=100"])
+    value = "nan" if log_every == 1 else "inf"
+    with pytest.raises(
+        UserError, match=f"step {step}: loss/generator = {value}; the last checkpoint is kept"
+    ):
+        train(config, tmp_path / "run")
+    assert checkpoints_of(tmp_path / "run") == kept
+
+
+def test_a_signal_before_the_first_step_saves_nothing(steps_of, tiny_arguments, tmp_path, monkeypatch):
+    steps_of({})
+    make_samples = loop._Samples
+
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        return make_samples(*arguments)
+
+    monkeypatch.setattr(loop, "_Samples", interrupted)
+    assert train(load_config(tiny_arguments), tmp_path / "run") == (0, signal.SIGINT)
+    assert checkpoints_of(tmp_path / "run") == []
+
+
+def test_stop_request_restores_the_handlers():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with StopRequest() as stop:
+        assert stop.signal is None
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.signal == signal.SIGTERM
+        signal.raise_signal(signal.SIGINT)
+        assert stop.signal == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_stop_request_works_in_a_thread():
+    seen = []
+
+    def run():
+        with StopRequest() as stop:
+            seen.append(stop.signal)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert seen == [None]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_to_the_program_saves_and_it_goes_on(number, status, tiny_arguments, tmp_path):
+    workdir = tmp_path / "run"
+    command = [sys.executable, "-m", "mscaflax", "train", f"--workdir={workdir}", *tiny_arguments]
+    long = [*command, "--config.optimizer.decay_from=1.0", "--config.train.steps=10000"]
+    long += ["--config.train.checkpoint_every=10000", "--config.train.sample_every=10000"]
+    with subprocess.Popen(long, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as program:
+        said = ""
+        try:
+            for line in program.stderr:
+                said += line
+                if "[3]" in line:
+                    break
+            program.send_signal(number)
+            started = time.monotonic()
+            said += program.communicate(timeout=300)[1]
+        finally:
+            program.kill()
+    assert program.returncode == status, said
+    assert time.monotonic() - started < 30
+    assert "Traceback" not in said
+    (step,) = checkpoints_of(workdir)
+    assert said.splitlines()[-1] == f"stopped and saved at step {step}; the same command goes on from there"
+    resumed = subprocess.run(
+        [*long, f"--config.train.steps={step + 1}"],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"resuming at step {step}" in resumed.stderr and f"[{step + 1}]" in resumed.stderr
+    assert checkpoints_of(workdir) == [step, step + 1]
+
+
+@pytest.mark.slow
+def test_kill_leaves_the_last_checkpoint(tiny_run, tiny_arguments, tmp_path):
+    shutil.copytree(tiny_run, tmp_path / "run")
+    command = [sys.executable, "-m", "mscaflax", "train", f"--workdir={tmp_path}/run", *tiny_arguments]
+    command += ["--config.train.steps=10000", "--config.train.checkpoint_every=1"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as program:
+        for line in program.stderr:
+            if "[7]" in line:
+                break
+        os.kill(program.pid, signal.SIGKILL)
+    last = checkpoints_of(tmp_path / "run")[-1]
+    assert last >= 5
+    config = load_config([*tiny_arguments, f"--config.train.steps={last + 1}"])
+    steps = []
+    assert train(config, tmp_path / "run", lambda step, metrics: steps.append(step)) == (last + 1, None)
+    assert steps == [last + 1]
