@@ -1,0 +1,260 @@
+"""The train step of a toy network, compiled once per dtype."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mscaflax.config import load_config
+from mscaflax.nets.encoders import TapStatistics
+from mscaflax.nets.vgg import STAGES, vgg16_taps
+from mscaflax.training.experiment import build_experiment
+from mscaflax.training.sharding import batch_sharding, make_mesh, replicated
+from mscaflax.training.state import init_state, measure_statistics, stream_key
+from mscaflax.training.step import example_keys, make_train_step, photo_taps, synthesize
+
+CLASSES = 3
+
+
+def toy_batch():
+    """Two layouts in two styles, each with the other layout in its own style as exemplar: what to overfit.
+
+    Examples 0 and 1 are a pair of the first style, 2 and 3 of the second; 0 and 2 have one layout.
+    """
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:32, :32]
+    layouts = [np.where(x > 15, 1, 0) + (y > 20), np.where((x - 16) ** 2 + (y - 16) ** 2 < 90, 2, y // 16)]
+    styles = np.array([[(0.8, 0.6, -0.5), (-0.2, 0.4, -0.7), (0.5, -0.6, 0.1)],
+                       [(-0.7, -0.4, 0.7), (0.6, -0.8, 0.5), (-0.6, 0.7, 0.2)]])  # fmt: skip
+    label = np.stack([layouts[0], layouts[1], layouts[0], layouts[1]]).astype(np.int32)
+    image = np.stack([styles[i // 2][label[i]] for i in range(4)]) + rng.normal(0, 0.05, (4, 32, 32, 3))
+    image = image.astype(np.float32)
+    partner = [1, 0, 3, 2]
+    return {"image": image, "label": label, "exemplar": image[partner], "exemplar_label": label[partner]}
+
+
+@pytest.fixture(scope="module")
+def vgg():
+    """VGG-16 with random weights, thin between its taps: the true one takes seconds per step."""
+    rng = np.random.default_rng(1)
+    params, before = [], 3
+    for stage in STAGES:
+        for after in (*(8 for _ in stage[1:]), stage[-1]):
+            kernel = rng.normal(0, (2 / (9 * before)) ** 0.5, (3, 3, before, after))
+            params.append({"kernel": kernel.astype(np.float32), "bias": np.zeros(after, np.float32)})
+            before = after
+    return jax.device_put(params)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return jax.device_put(toy_batch())
+
+
+@pytest.fixture(scope="module")
+def statistics(vgg, batch):
+    return measure_statistics(vgg, [batch["image"], batch["exemplar"][::2].repeat(2, 0)])
+
+
+def build(dtype="float32"):
+    """The Experiment of config `tiny`, with the three finest scales only: they compile in half the time."""
+    config = load_config(
+        ["--config=tiny", f"--config.model.dtype={dtype}", "--config.optimizer.generator_rate=2e-3",
+         "--config.loss.l1=20.0", "--config.loss.adversarial=0.1"]
+    )  # fmt: skip
+    experiment = build_experiment(config, CLASSES)
+    fields = ("image_channels", "label_channels", "generator_channels", "hidden_channels", "attention_scales")
+    three = {name: getattr(experiment.network, name)[:3] for name in fields}
+    return replace(experiment, network=replace(experiment.network, **three))
+
+
+class Toy:
+    """An experiment, an initial state and the compiled step on one device."""
+
+    def __init__(self, experiment, initial, vgg, batch):
+        mesh = make_mesh(jax.devices()[:1])
+        whole = replicated(mesh)
+        self.experiment = experiment
+        self.initial, self.vgg = jax.device_put((initial, vgg), whole)
+        self.batch = jax.device_put(batch, batch_sharding(mesh))
+        self.compiled = make_train_step(experiment, whole, batch_sharding(mesh), whole)
+
+    def step(self, state):
+        """One step; the state given is kept, a copy of it is donated."""
+        return self.compiled(jax.tree.map(jnp.copy, state), self.vgg, self.batch)
+
+
+@pytest.fixture(scope="module")
+def initial(statistics):
+    return jax.jit(lambda statistics: init_state(build(), statistics))(statistics)
+
+
+@pytest.fixture(scope="module")
+def toy(initial, vgg, batch):
+    return Toy(build(), initial, vgg, batch)
+
+
+@pytest.fixture(scope="module")
+def half(initial, vgg, batch):
+    return Toy(build("bfloat16"), initial, vgg, batch)
+
+
+@pytest.fixture(scope="module")
+def overfitted(toy):
+    """The state and the metrics of every step of a run on the four pairs."""
+    state, metrics = toy.initial, []
+    for _ in range(STEPS):
+        state, row = toy.step(state)
+        metrics.append(jax.device_get(row))
+    return state, metrics
+
+
+STEPS = 60
+
+
+def unchanged(before, after):
+    """The leaves that are equal in two trees."""
+    leaves = zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True)
+    return [jax.tree_util.keystr(path) for (path, a), b in leaves if np.array_equal(a, b)]
+
+
+def types(tree):
+    return jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+
+
+@pytest.mark.parametrize("name", ["toy", "half"])
+def test_one_step_changes_both_networks_and_no_type(name, request):
+    toy = request.getfixturevalue(name)
+    before = toy.initial
+    after, metrics = toy.step(before)
+    assert types(after) == types(before) and int(after.step) == 1
+    assert unchanged(before.generator, after.generator) == []
+    assert unchanged(before.ema, after.ema) == []
+    assert len(unchanged(before.statistics, after.statistics)) == 10
+    # While every margin is missed, real and fake pull the bias of a logit equally.
+    still = [path for path in unchanged(before.discriminator, after.discriminator) if "logits" not in path]
+    assert still == []
+    # Of the spectral norms' vectors only that of a single channel, ±1, has nowhere to go.
+    still = [path for path in unchanged(before.spectral, after.spectral) if path.endswith("u']")]
+    assert [path for path in still if "logits" not in path] == []
+    floats = {x.dtype for x in jax.tree.leaves(after) if jnp.issubdtype(x.dtype, jnp.floating)}
+    assert floats == {jnp.dtype(jnp.float32)}
+    assert all(np.isfinite(x) and x.dtype == jnp.float32 for x in metrics.values())
+
+
+def test_half_precision_agrees_with_full(toy, half):
+    (_, metrics), (_, full) = half.step(half.initial), toy.step(toy.initial)
+    for name in ("l1", "perceptual", "feature_matching"):
+        # bfloat16 has three digits, and noise strengths are still zero.
+        assert metrics[f"loss/{name}"] == pytest.approx(float(full[f"loss/{name}"]), rel=0.05), name
+
+
+@pytest.mark.parametrize("name", ["toy", "half"])
+def test_the_same_step_twice_is_the_same_to_the_bit(name, request):
+    toy = request.getfixturevalue(name)
+    first, second = toy.step(toy.initial), toy.step(toy.initial)
+    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def without_gradient(optimizer):
+    """Parameters whose gradient was zero: with β1 = 0 Adam's first moment is that of the full loss."""
+    leaves = [(jax.tree_util.keystr(path), x) for path, x in jax.tree_util.tree_leaves_with_path(optimizer)]
+    gradients = {path: x for path, x in leaves if "mu" in path}
+    assert gradients
+    return [path for path, gradient in gradients.items() if not np.abs(gradient).max() > 1e-8]
+
+
+def test_every_parameter_has_a_gradient(toy):
+    after, _ = toy.step(toy.initial)
+    assert without_gradient(after.generator_optimizer) == []
+
+
+def test_every_parameter_has_a_gradient_at_all_scales(tiny_run, read_checkpoint):
+    state = read_checkpoint(tiny_run, 4)["training"]
+    assert "attention_4" in state["generator"]
+    assert without_gradient(state["generator_optimizer"]) == []
+    # While every margin is missed, real and fake pull the bias of a logit equally.
+    still = [path for path in without_gradient(state["discriminator_optimizer"]) if "logits" not in path]
+    assert still == []
+
+
+def test_average_follows_its_formula(toy):
+    for t, decay in ((0, 0.1), (9, 10 / 19), (10**6, 0.999)):
+        step = jax.device_put(jnp.asarray(t, jnp.int32), toy.initial.step.sharding)
+        before = toy.initial.replace(step=step)
+        after, _ = toy.step(before)
+        for old, new, found in zip(
+            *map(jax.tree.leaves, (before.ema, after.generator, after.ema)), strict=True
+        ):
+            expected = np.float64(old) * decay + np.float64(new) * (1 - decay)
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_total_is_the_weighted_sum(toy):
+    _, metrics = toy.step(toy.initial)
+    weights = toy.experiment.loss
+    names = ("adversarial", "feature_matching", "perceptual", "l1")
+    total = sum(getattr(weights, name) * metrics[f"loss/{name}"] for name in names)
+    assert metrics["loss/generator"] == pytest.approx(float(total), rel=1e-5)
+    assert metrics["norm/generator_gradients"] > 0 and metrics["norm/discriminator_updates"] > 0
+
+
+def test_four_pairs_are_overfitted(overfitted):
+    state, metrics = overfitted
+    assert int(state.step) == STEPS
+    first, last = metrics[0]["loss/l1"], np.mean([row["loss/l1"] for row in metrics[-5:]])
+    assert last < first / 2, (first, last)
+
+
+def test_the_answer_follows_the_exemplar(toy, overfitted, batch):
+    state, _ = overfitted
+    run = jax.jit(
+        lambda params, statistics, vgg, batch, keys: (
+            synthesize(toy.experiment.network, params, statistics, vgg, batch, keys).image
+        ),
+    )
+    keys = example_keys(jax.random.key(0), 4)
+    swapped = batch | {key: jnp.roll(batch[key], 2, axis=0) for key in ("exemplar", "exemplar_label")}
+    target, other_style = batch["image"], jnp.roll(batch["image"], 2, axis=0)
+    for inputs, wanted, unwanted in ((batch, target, other_style), (swapped, other_style, target)):
+        output = run(state.generator, state.statistics, toy.vgg, inputs, keys)
+        near, far = (np.abs(output - x).mean(axis=(1, 2, 3)) for x in (wanted, unwanted))
+        assert (near < 0.6 * far).all(), (near, far)
+
+
+def test_taps_of_pairs_are_those_of_each_photo(toy, vgg, batch):
+    # Example 1 has itself as exemplar, the others their partners.
+    exemplar = jnp.asarray(batch["exemplar"]).at[1].set(batch["image"][1])
+    mixed = batch | {"exemplar": exemplar}
+    run = jax.jit(photo_taps, static_argnums=0)
+    of_exemplar, of_target = run(replace(toy.experiment, both_directions=True), vgg, mixed)
+    expected = run(replace(toy.experiment, both_directions=False), vgg, mixed)
+    for found, separate in zip((of_exemplar, of_target), expected, strict=True):
+        for a, b in zip(found, separate, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-4 * float(jnp.abs(b).max()))
+
+
+def test_statistics_are_per_channel_moments(vgg, batch, statistics):
+    assert isinstance(statistics, TapStatistics)
+    images = jnp.concatenate([batch["image"], batch["exemplar"][::2].repeat(2, 0)])
+    taps = jax.jit(vgg16_taps)(vgg, images)
+    for tap, mean, deviation in zip(taps, statistics.mean, statistics.deviation, strict=True):
+        flat = np.asarray(tap, np.float64).reshape(-1, tap.shape[-1])
+        np.testing.assert_allclose(mean, flat.mean(axis=0), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(deviation, np.maximum(flat.std(axis=0), 1e-2), rtol=2e-2, atol=1e-3)
+        assert np.min(deviation) > 0.0099
+
+
+def test_keys_are_functions_of_seed_stream_and_step():
+    def data(*args):
+        return tuple(jax.random.key_data(stream_key(*args)).tolist())
+
+    base = data(0, "noise", 5)
+    assert data(0, "noise", 5) == base
+    assert len({base, data(1, "noise", 5), data(0, "init", 5), data(0, "noise", 6)}) == 4
+    keys = jax.random.key_data(example_keys(stream_key(0, "noise", 5), 8))
+    assert len({tuple(key.tolist()) for key in keys}) == 8
+    np.testing.assert_array_equal(jax.random.key_data(example_keys(stream_key(0, "noise", 5), 4)), keys[:4])
