@@ -10,7 +10,7 @@ def get_config():
     config.model.num_regions = 32
     config.model.image_channels = (64, 128, 128, 128, 128)
     config.model.label_channels = (64, 64, 128, 128, 128)
-    config.model.generator_channels = (64, 128, 384, 768, 1536)
+    config.model.generator_channels = (128, 128, 384, 768, 1536)
     config.model.hidden_channels = (128, 128, 256, 256, 256)
     config.model.dtype = "bfloat16"
     config.discriminator.channels = (64, 128, 256, 512)
