@@ -1,6 +1,7 @@
 """`mscaflax train`: trains, or goes on with what the workdir holds."""
 
 import argparse
+import functools
 import signal
 
 HELP = "train a model, or go on with what the workdir holds"
@@ -11,9 +12,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workdir", required=True, metavar="DIR", help="the folder of the run")
 
 
-def _is_ours(record) -> bool:
-    """Keeps warnings, and the notes of this package and of the metric writers; libraries tell too much."""
-    return record.levelno >= 30 or any(f"/{name}/" in record.pathname for name in ("mscaflax", "clu"))
+def _keep(record, packages) -> bool:
+    """Keeps warnings, and what these packages note; the other libraries tell too much."""
+    return record.levelno >= 30 or any(f"/{name}/" in record.pathname for name in packages)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,10 +38,13 @@ def run(args: argparse.Namespace) -> int:
     if console.is_terminal:
         # One handler for log lines and bar, so that neither overwrites the other.
         handler = RichHandler(console=console, show_path=False)
+        # The main numbers go above the bar; all of them, as the metric writer tells them, fill a screen.
+        packages = ("mscaflax",)
     else:
+        packages = ("mscaflax", "clu")
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    handler.addFilter(_is_ours)
+    handler.addFilter(functools.partial(_keep, packages=packages))
     logger = absl_logging.get_absl_logger()
     logger.handlers = [handler]
     # The root logger may have a handler too, and would write each line again.
@@ -64,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
                     f"perceptual {numbers['loss/perceptual']:.3f}  L1 {numbers['loss/l1']:.3f}"
                 )
                 bar.update(task, numbers=line)
+                if console.is_terminal:
+                    console.print(f"step {step}  {line}", highlight=False)
 
         step, stopped_by = train(config, args.workdir, on_step)
     if stopped_by is not None:

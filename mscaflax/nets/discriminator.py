@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mscaflax.nets.layers import average_pool
+from mscaflax.nets.layers import average_pool, instance_norm
 
 
 class PatchDiscriminator(nn.Module):
@@ -27,6 +27,9 @@ class PatchDiscriminator(nn.Module):
         for i, channels in enumerate(self.channels):
             conv = nn.Conv(channels, (4, 4), strides=2, dtype=self.dtype, name=f"conv{i}")
             x = nn.SpectralNorm(conv, name=f"norm{i}")(x, update_stats=update_stats)
+            if i:
+                # Spectral norm shrinks features layer by layer, and with them feature matching.
+                x = instance_norm(x)
             x = nn.leaky_relu(x, 0.2)
             features.append(x)
         conv = nn.Conv(1, (4, 4), dtype=self.dtype, name="logits")

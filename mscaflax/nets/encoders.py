@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mscaflax.nets.layers import average_pool, pad_by_edge
+from mscaflax.nets.layers import EdgeConv, average_pool
 
 
 @flax.struct.dataclass
@@ -41,18 +41,15 @@ class LabelEncoder(nn.Module):
         """label [b, h, w] int, `valid` a tuple of L masks or Nones → L arrays [b, h/2^i, w/2^i, M_i]."""
         # one_hot defaults to float32 and would promote every later layer.
         x = jax.nn.one_hot(label, self.num_classes + 1, dtype=self.dtype)
-        x = nn.Dense(self.channels[0], use_bias=False, dtype=self.dtype, name="embed")(x)
+        # Unit variance from the start: a class must weigh as much in the modulations as a style does.
+        embed = nn.initializers.normal(1.0)
+        x = nn.Dense(self.channels[0], use_bias=False, kernel_init=embed, dtype=self.dtype, name="embed")(x)
         pyramid = []
         for scale, channels in enumerate(self.channels):
             stride = 1 if scale == 0 else 2
-            x = nn.Conv(
-                channels,
-                (3, 3),
-                strides=stride,
-                padding="VALID",
-                dtype=self.dtype,
-                name=f"scale{scale}",
-            )(pad_by_edge(x, valid[max(scale - 1, 0)]))
+            x = EdgeConv(
+                channels, stride, kernel_init=nn.initializers.he_normal(), dtype=self.dtype, name=f"scale{scale}"
+            )(x, valid[max(scale - 1, 0)])
             x = nn.leaky_relu(x, 0.2)
             pyramid.append(x)
         return tuple(pyramid)
@@ -83,5 +80,5 @@ class ImageEncoder(nn.Module):
             mean = statistics.mean[scale].reshape(shape).astype(self.dtype)
             deviation = statistics.deviation[scale].reshape(shape).astype(self.dtype)
             x = jnp.concatenate([(tap - mean) / deviation, colour], axis=-1)
-            pyramid.append(nn.Conv(channels, (1, 1), dtype=self.dtype, name=f"scale{scale}")(x))
+            pyramid.append(nn.Dense(channels, dtype=self.dtype, name=f"scale{scale}")(x))
         return tuple(pyramid)

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mscaflax.nets.encoders import ImageEncoder, LabelEncoder
-from mscaflax.nets.layers import coverage_pyramid, pad_by_edge, position_noise, upsample
+from mscaflax.nets.layers import EdgeConv, coverage_pyramid, position_noise, upsample
 from mscaflax.nets.msca import MaskedSpatialChannelAttention
 from mscaflax.nets.spade import ModulatedBlock
 
@@ -76,14 +76,16 @@ class SynthesisNetwork(nn.Module):
             else None
             for on in self.attention_scales
         ]
-        self.start = nn.Conv(self.generator_channels[-1], (3, 3), padding="VALID", dtype=self.dtype)
+        self.start = EdgeConv(self.generator_channels[-1], dtype=self.dtype)
         self.blocks = [
             ModulatedBlock(channels, hidden, self.modulation, self.normalization, self.dtype)
             for channels, hidden in zip(
                 (self.generator_channels[0], *self.generator_channels[:-1]), self.hidden_channels, strict=True
             )
         ]
-        self.to_rgb = nn.Conv(3, (3, 3), padding="VALID", dtype=self.dtype)
+        # A small first image: where tanh saturates, no gradient returns.
+        init = nn.initializers.variance_scaling(0.05, "fan_in", "truncated_normal")
+        self.to_rgb = EdgeConv(3, kernel_init=init, dtype=self.dtype)
 
     def label_pyramid(self, label, valid=None):
         """label [b, h, w] int in 0..C, `valid` None or [b, h, w] bool → L label feature maps."""
@@ -123,13 +125,17 @@ class SynthesisNetwork(nn.Module):
         inputs = target_labels[coarsest]
         if alignments[coarsest] is not None:
             inputs = jnp.concatenate([alignments[coarsest].features, inputs], axis=-1)
-        x = self.start(pad_by_edge(inputs, present[coarsest]))
+        x = self.start(inputs, present[coarsest])
         noise = self._noise(noise_keys, x.shape[0], target_labels)
         for scale in reversed(range(self.num_scales)):
             if scale < coarsest:
                 x = upsample(x, present[scale + 1])
             x = self.blocks[scale](x, alignments[scale], target_labels[scale], noise[scale], present[scale])
-        x = self.to_rgb(pad_by_edge(nn.leaky_relu(x, 0.2), present[0]))
+        x = nn.leaky_relu(x, 0.2)
+        if alignments[0] is not None:
+            # The exemplar's colours lie in the aligned features: a short way to the image, learned at once.
+            x = jnp.concatenate([x, alignments[0].features.astype(x.dtype)], axis=-1)
+        x = self.to_rgb(x, present[0])
         return jnp.tanh(x.astype(jnp.float32))
 
     def _noise(self, keys, batch, target_labels):

@@ -5,8 +5,11 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mscaflax.nets.layers import normalize, pad_by_edge
+from mscaflax.nets.layers import EdgeConv, normalize
 from mscaflax.nets.msca import distribute
+
+
+HE = nn.initializers.he_normal()
 
 
 class SpadeModulation(nn.Module):
@@ -30,11 +33,8 @@ class SpadeModulation(nn.Module):
             inputs = jnp.concatenate(
                 [alignment.features, label_features.astype(alignment.features.dtype)], -1
             )
-        x = nn.Conv(self.hidden, (3, 3), padding="VALID", dtype=self.dtype, name="hidden")(
-            pad_by_edge(inputs, valid)
-        )
-        x = pad_by_edge(nn.relu(x), valid)
-        out = nn.Conv(2 * self.channels, (3, 3), padding="VALID", dtype=self.dtype, name="out")(x)
+        x = EdgeConv(self.hidden, dtype=self.dtype, name="hidden")(inputs, valid)
+        out = EdgeConv(2 * self.channels, dtype=self.dtype, name="out")(nn.relu(x), valid)
         return jnp.split(out, 2, axis=-1)
 
 
@@ -52,12 +52,15 @@ class DecoupledModulation(nn.Module):
     @nn.compact
     def __call__(self, alignment, label_features, valid=None):
         """As SpadeModulation's; an alignment without regions raises ValueError."""
-        out = nn.Conv(2 * self.channels, (1, 1), dtype=self.dtype, name="label")(label_features)
+        init = nn.initializers.variance_scaling(0.25, "fan_in", "truncated_normal")
+        out = nn.Dense(2 * self.channels, kernel_init=init, dtype=self.dtype, name="label")(
+            label_features
+        )
         if alignment is not None:
             if alignment.values is None:
                 raise ValueError("decoupled modulation needs an alignment with regions")
-            x = nn.relu(nn.Dense(self.hidden, dtype=self.dtype, name="hidden")(alignment.values))
-            x = nn.Dense(2 * self.channels, use_bias=False, dtype=self.dtype, name="region")(x)
+            x = nn.Dense(self.hidden, kernel_init=HE, dtype=self.dtype, name="hidden")(alignment.values)
+            x = nn.Dense(2 * self.channels, use_bias=False, dtype=self.dtype, kernel_init=HE, name="region")(nn.relu(x))
             out = out + distribute(alignment.assignment, x)
         return jnp.split(out, 2, axis=-1)
 
@@ -87,20 +90,18 @@ class ModulatedBlock(nn.Module):
         """x [b, h, w, c], noise None or [b, h, w, 2] → [b, h, w, channels]."""
         skip = x
         if x.shape[-1] != self.channels:
-            skip = nn.Conv(self.channels, (1, 1), use_bias=False, dtype=self.dtype, name="skip")(x)
+            skip = nn.Dense(self.channels, use_bias=False, dtype=self.dtype, name="skip")(x)
         for i in (0, 1):
             channels = x.shape[-1]
             if noise is not None:
-                strength = self.param(f"noise{i}", nn.initializers.zeros, (channels,))
+                strength = self.param(f"noise{i}", nn.initializers.constant(float(__import__("os").environ.get("NOISE","0"))), (channels,))
                 x = x + noise[..., i : i + 1].astype(x.dtype) * strength.reshape(1, 1, 1, -1).astype(x.dtype)
             modulation = MODULATIONS[self.modulation](
                 channels, self.hidden, self.dtype, name=f"modulation{i}"
             )
             scale, shift = modulation(alignment, label_features, valid)
             x = normalize(x, self.normalization, valid) * (1 + scale) + shift
-            x = pad_by_edge(nn.leaky_relu(x, 0.2), valid)
+            x = nn.leaky_relu(x, 0.2)
             # The first convolution stands before a normalization, which would cancel its bias.
-            x = nn.Conv(
-                self.channels, (3, 3), padding="VALID", use_bias=i == 1, dtype=self.dtype, name=f"conv{i}"
-            )(x)
+            x = EdgeConv(self.channels, use_bias=i == 1, dtype=self.dtype, name=f"conv{i}")(x, valid)
         return skip + x

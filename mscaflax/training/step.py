@@ -53,45 +53,51 @@ def train_step(experiment, state, vgg, batch):
     keys = example_keys(stream_key(experiment.seed, "noise", state.step), count)
     exemplar_taps, real_taps = photo_taps(experiment, vgg, batch)
 
-    def discriminate(params, fake):
-        outputs, updated = experiment.discriminator.apply(
-            {"params": params, "batch_stats": state.spectral},
-            jnp.concatenate([fake, image]),
-            jnp.concatenate([label, label]),
-            update_stats=True,
-            mutable=["batch_stats"],
-        )
-        fakes = [(logits[:count], [f[:count] for f in features]) for logits, features in outputs]
-        reals = [(logits[count:], [f[count:] for f in features]) for logits, features in outputs]
-        return fakes, reals, updated["batch_stats"]
-
-    def generator_loss(params):
-        fake = experiment.network.apply(
+    def generate(params):
+        return experiment.network.apply(
             {"params": params}, label, batch["exemplar"], batch["exemplar_label"], exemplar_taps,
             state.statistics, keys,
         ).image  # fmt: skip
-        fakes, reals, _ = discriminate(state.discriminator, fake)
+
+    def discriminate(params, image):
+        outputs, updated = experiment.discriminator.apply(
+            {"params": params, "batch_stats": state.spectral},
+            image,
+            label,
+            update_stats=True,
+            mutable=["batch_stats"],
+        )
+        return outputs, updated["batch_stats"]
+
+    def generator_loss(fake, fakes):
         terms = {
             "adversarial": losses.hinge_generator([logits for logits, _ in fakes]),
             "feature_matching": losses.feature_matching([f for _, f in reals], [f for _, f in fakes]),
             "perceptual": losses.perceptual(real_taps, vgg16_taps(vgg, fake, dtype=experiment.dtype)),
             "l1": losses.l1_mean(fake, image),
         }
-        total = sum(getattr(experiment.loss, name) * value for name, value in terms.items())
-        return total, (fake, terms)
+        return sum(getattr(experiment.loss, name) * value for name, value in terms.items()), terms
 
-    (g_loss, (fake, terms)), g_grads = jax.value_and_grad(generator_loss, has_aux=True)(state.generator)
-    fake = jax.lax.stop_gradient(fake)
-
-    def discriminator_loss(params):
-        fakes, reals, spectral = discriminate(params, fake)
+    def discriminator_loss(fakes, reals):
         real_logits, fake_logits = [x for x, _ in reals], [x for x, _ in fakes]
         means = [sum(x.mean() for x in logits) / len(logits) for logits in (real_logits, fake_logits)]
-        return losses.hinge_discriminator(real_logits, fake_logits), (spectral, means)
+        return losses.hinge_discriminator(real_logits, fake_logits), means
 
-    (d_loss, (spectral, (real_mean, fake_mean))), d_grads = jax.value_and_grad(
-        discriminator_loss, has_aux=True
-    )(state.discriminator)
+    # Each network runs forward once; both losses are pulled back through the same pass over the fakes.
+    fake, pull_generator = jax.vjp(generate, state.generator)
+    fakes, pull_fakes, spectral = jax.vjp(discriminate, state.discriminator, fake, has_aux=True)
+    reals, pull_reals = jax.vjp(lambda params: discriminate(params, image)[0], state.discriminator)
+
+    (g_loss, terms), (fake_gradient, fakes_gradient) = jax.value_and_grad(
+        generator_loss, argnums=(0, 1), has_aux=True
+    )(fake, fakes)
+    _, through_discriminator = pull_fakes(fakes_gradient)
+    (g_grads,) = pull_generator(fake_gradient + through_discriminator)
+
+    (d_loss, (real_mean, fake_mean)), (fakes_gradient, reals_gradient) = jax.value_and_grad(
+        discriminator_loss, argnums=(0, 1), has_aux=True
+    )(fakes, reals)
+    d_grads = jax.tree.map(jnp.add, pull_fakes(fakes_gradient)[0], pull_reals(reals_gradient)[0])
 
     g_updates, g_optimizer = experiment.generator_optimizer.update(
         g_grads, state.generator_optimizer, state.generator
