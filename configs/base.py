@@ -30,7 +30,7 @@ def get_config():
     model.masking = True  # γ; without it every region passes
     model.mask_fill = "global"  # what a masked region holds: zero, or global (the exemplar's mean)
     model.modulation = "decoupled"  # spade (3×3 convolutions) or decoupled (once per region)
-    model.normalization = "position"  # position (over channels) or instance (over positions)
+    model.normalization = "instance"  # instance (over positions) or position (over channels)
     model.noise = True  # a noise map per block, with a learned strength per channel
     model.dtype = "float32"  # compute dtype, float32 or bfloat16; parameters are float32
 

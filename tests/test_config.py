@@ -156,7 +156,7 @@ VALUES = {
     "one_float": 1.0,
     "third": 1 / 3,
     "tiny": 5e-324,
-    "text": "γ \"quoted\"\n",
+    "text": 'γ "quoted"\n',
     "tuple": (1, (2.0, None), ()),
     "list": [1, [2, (3,)], []],
     "group": {"empty": {}, "inner": {"tuple": (True, "a")}},

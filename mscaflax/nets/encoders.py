@@ -48,7 +48,11 @@ class LabelEncoder(nn.Module):
         for scale, channels in enumerate(self.channels):
             stride = 1 if scale == 0 else 2
             x = EdgeConv(
-                channels, stride, kernel_init=nn.initializers.he_normal(), dtype=self.dtype, name=f"scale{scale}"
+                channels,
+                stride,
+                kernel_init=nn.initializers.he_normal(),
+                dtype=self.dtype,
+                name=f"scale{scale}",
             )(x, valid[max(scale - 1, 0)])
             x = nn.leaky_relu(x, 0.2)
             pyramid.append(x)

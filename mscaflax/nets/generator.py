@@ -51,8 +51,8 @@ class SynthesisNetwork(nn.Module):
     hidden_channels: tuple[int, ...]
     attention_scales: tuple[bool, ...]
     masking: bool = True
-    mask_fill: str = "zero"
-    modulation: str = "spade"
+    mask_fill: str = "global"
+    modulation: str = "decoupled"
     normalization: str = "instance"
     noise: bool = True
     dtype: Any = jnp.float32

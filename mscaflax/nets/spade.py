@@ -10,6 +10,9 @@ from mscaflax.nets.msca import distribute
 
 
 HE = nn.initializers.he_normal()
+# At the start, beside features of unit deviation: normalization over positions then has noise to normalize
+# inside a constant region, and not the rounding of its border.
+NOISE_STRENGTH = 0.2
 
 
 class SpadeModulation(nn.Module):
@@ -53,14 +56,14 @@ class DecoupledModulation(nn.Module):
     def __call__(self, alignment, label_features, valid=None):
         """As SpadeModulation's; an alignment without regions raises ValueError."""
         init = nn.initializers.variance_scaling(0.25, "fan_in", "truncated_normal")
-        out = nn.Dense(2 * self.channels, kernel_init=init, dtype=self.dtype, name="label")(
-            label_features
-        )
+        out = nn.Dense(2 * self.channels, kernel_init=init, dtype=self.dtype, name="label")(label_features)
         if alignment is not None:
             if alignment.values is None:
                 raise ValueError("decoupled modulation needs an alignment with regions")
             x = nn.Dense(self.hidden, kernel_init=HE, dtype=self.dtype, name="hidden")(alignment.values)
-            x = nn.Dense(2 * self.channels, use_bias=False, dtype=self.dtype, kernel_init=HE, name="region")(nn.relu(x))
+            x = nn.Dense(2 * self.channels, use_bias=False, dtype=self.dtype, kernel_init=HE, name="region")(
+                nn.relu(x)
+            )
             out = out + distribute(alignment.assignment, x)
         return jnp.split(out, 2, axis=-1)
 
@@ -81,7 +84,7 @@ class ModulatedBlock(nn.Module):
 
     channels: int
     hidden: int
-    modulation: str = "spade"
+    modulation: str = "decoupled"
     normalization: str = "instance"
     dtype: Any = jnp.float32
 
@@ -94,7 +97,7 @@ class ModulatedBlock(nn.Module):
         for i in (0, 1):
             channels = x.shape[-1]
             if noise is not None:
-                strength = self.param(f"noise{i}", nn.initializers.constant(float(__import__("os").environ.get("NOISE","0"))), (channels,))
+                strength = self.param(f"noise{i}", nn.initializers.constant(NOISE_STRENGTH), (channels,))
                 x = x + noise[..., i : i + 1].astype(x.dtype) * strength.reshape(1, 1, 1, -1).astype(x.dtype)
             modulation = MODULATIONS[self.modulation](
                 channels, self.hidden, self.dtype, name=f"modulation{i}"

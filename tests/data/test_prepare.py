@@ -194,7 +194,9 @@ def test_wrong_arguments(tmp_path, make_folder):
     inputs = folder_inputs("made", **make_folder(tmp_path, {"train": 1}))
     with pytest.raises(UserError, match=r"'my-data' cannot name a dataset: use small letters"):
         prepare(dataclasses.replace(inputs, name="my-data"), tmp_path / "data")
-    with pytest.raises(UserError, match=r"gs://bucket/sets is a bucket.*gcloud storage cp -r DIR/made gs://bucket"):
+    with pytest.raises(
+        UserError, match=r"gs://bucket/sets is a bucket.*gcloud storage cp -r DIR/made gs://bucket"
+    ):
         prepare(inputs, "gs://bucket/sets")
     with pytest.raises(UserError, match="--workers=0: give at least 1"):
         prepare(inputs, tmp_path / "data", workers=0)
