@@ -19,7 +19,7 @@ EPSILON = 1e-5
 def pad_by_edge(x, valid=None):
     """Surrounds the content by one position that repeats its border: [b, h, w, c] → [b, h+2, w+2, c].
 
-    Zeros would draw the border into every constant region, and the normalization would amplify that to a grid.
+    Zeros would draw the border into every constant region, and normalization would amplify that to a grid.
     """
     if valid is None:
         return jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")

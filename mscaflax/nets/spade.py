@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from mscaflax.nets.layers import EdgeConv, normalize
 from mscaflax.nets.msca import distribute
 
-
 HE = nn.initializers.he_normal()
 # At the start, beside features of unit deviation: normalization over positions then has noise to normalize
 # inside a constant region, and not the rounding of its border.
