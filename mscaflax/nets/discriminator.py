@@ -1,4 +1,4 @@
-"""Two-scale patch discriminator on [image, label], spectrally normalized."""
+"""Two-scale patch discriminator on [image, label], spectrally and instance-normalized."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from mscaflax.nets.layers import average_pool, instance_norm
 
 
 class PatchDiscriminator(nn.Module):
-    """4×4 convolutions of stride 2, then a map of logits.
+    """4×4 convolutions of stride 2, each but the first instance-normalized, then a map of logits.
 
     Attributes:
       channels: channels of each hidden layer.
@@ -25,7 +25,8 @@ class PatchDiscriminator(nn.Module):
         """x [b, h, w, c] → (logits [b, h', w', 1] float32, features of every hidden layer)."""
         features = []
         for i, channels in enumerate(self.channels):
-            conv = nn.Conv(channels, (4, 4), strides=2, dtype=self.dtype, name=f"conv{i}")
+            # A bias before instance normalization would be cancelled.
+            conv = nn.Conv(channels, (4, 4), strides=2, use_bias=i == 0, dtype=self.dtype, name=f"conv{i}")
             x = nn.SpectralNorm(conv, name=f"norm{i}")(x, update_stats=update_stats)
             if i:
                 # Spectral norm shrinks features layer by layer, and with them feature matching.

@@ -125,6 +125,23 @@ def test_scales_without_attention_and_parts_switched_off():
         shapes_of(network(normalization="checked"), example((16, 16), (16, 16)))
 
 
+def test_signal_at_the_start():
+    """What made training slow once: labels that fade on the way to coarse scales, and a saturated image."""
+    net = network(label_channels=(16, 32, 48, 64, 64), generator_channels=(16, 16, 32, 32, 32))
+    inputs = example((32, 32), (32, 32))
+    label = np.repeat(np.repeat(inputs[0][:, ::8, ::8], 8, 1), 8, 2)
+
+    @jax.jit
+    def run(*inputs):
+        params = net.init(jax.random.key(0), *inputs, keys())
+        pyramid = net.apply(params, inputs[0], method=net.label_pyramid)
+        return pyramid, net.apply(params, *inputs, keys()).image
+
+    pyramid, image = run(label, *inputs[1:])
+    assert [bool(0.5 < features.std() < 2) for features in pyramid] == [True] * 5
+    assert image.std() > 0.02 and np.abs(image).mean() < 0.5
+
+
 CHOICES = {
     "decoupled-instance": {"modulation": "decoupled", "normalization": "instance", "mask_fill": "global"},
     "spade-position": {"modulation": "spade", "normalization": "position"},
@@ -276,6 +293,15 @@ def test_discriminator_is_spectrally_normalized(discriminator):
     for (a, _), (b, _) in zip(again, outputs, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
     assert np.abs(first[0][0] - outputs[0][0]).max() > 0
+
+
+def test_discriminator_features_do_not_fade(discriminator):
+    rng = np.random.default_rng(0)
+    image = rng.uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
+    label = rng.integers(0, CLASSES + 1, (2, 32, 32))
+    for _, features in discriminator.apply(random_variables(discriminator, image, label), image, label):
+        # Of x of mean 0 and deviation 1, leaky_relu(x, 0.2) has a mean square of about 0.52.
+        np.testing.assert_allclose((features[1] ** 2).mean(axis=(1, 2)), 0.52, atol=0.25)
 
 
 def test_discriminator_looks_at_image_and_label(discriminator):

@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage, stats
 
 from mscaflax.nets.layers import (
+    EdgeConv,
     average_pool,
     coverage_pyramid,
     instance_norm,
@@ -170,3 +171,26 @@ def test_noise_is_standard_normal_and_independent(noise):
     bounds = {name: 4 / a.size**0.5 + (name == "transposed") / 48 for name, (a, _) in pairs.items()}
     found = {name: abs(np.corrcoef(np.ravel(a), np.ravel(b))[0, 1]) for name, (a, b) in pairs.items()}
     assert {name: r for name, r in found.items() if r > bounds[name]} == {}
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_edge_conv_repeats_the_border_of_the_content(rng, stride):
+    x = rng.normal(size=(1, 6, 8, 2)).astype(np.float32)
+    conv = EdgeConv(3, stride)
+    params = conv.init(jax.random.key(0), x)
+    kernel = np.asarray(params["params"]["conv"]["kernel"], np.float64)
+    expected = np.stack(
+        [
+            sum(
+                ndimage.correlate(x[0, ..., i].astype(np.float64), kernel[..., i, o], mode="nearest")
+                for i in range(2)
+            )
+            for o in range(3)
+        ],
+        axis=-1,
+    )[::stride, ::stride]
+    np.testing.assert_allclose(conv.apply(params, x)[0], expected, atol=1e-5)
+    padded = np.full((1, 10, 12, 2), 1e3, np.float32)
+    padded[:, :6, :8] = x
+    out = conv.apply(params, padded, corner([(6, 8)], 10, 12))
+    np.testing.assert_allclose(out[0, : 6 // stride, : 8 // stride], expected, atol=1e-5)

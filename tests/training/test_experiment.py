@@ -18,7 +18,7 @@ from mscaflax.training.step import train_step
 EXPECTED = {
     "coco_stuff256": (182, 30, 60),
     "photos64": (12, 1.5, 3),
-    "scenes64": (12, 1.5, 3),
+    "scenes64": (12, 0.8, 1.5),
     "tiny": (12, 0, 0.2),
 }
 
