@@ -1,6 +1,5 @@
 """Attention health: whether the attention says anything, or sits at the uniform value."""
 
-import jax
 import jax.numpy as jnp
 
 
@@ -46,8 +45,3 @@ def attention_health(alignments):
             f"attention{scale}/value_cosine": (different / max(k * (k - 1), 1)).mean(),
         }
     return report
-
-
-def make_health(synthesize):
-    """Jits `synthesize(...) -> Synthesis` followed by attention_health; only the scalars leave the device."""
-    return jax.jit(lambda *args: attention_health(synthesize(*args).alignments))

@@ -20,7 +20,7 @@ from mscaflax.errors import UserError
 from mscaflax.nets.vgg import load_vgg16
 from mscaflax.training.checkpoint import Checkpoints, store_description
 from mscaflax.training.experiment import build_experiment
-from mscaflax.training.health import make_health
+from mscaflax.training.health import attention_health
 from mscaflax.training.sharding import (
     batch_sharding,
     check_batch_size,
@@ -130,7 +130,13 @@ def _start(config, experiment, mesh, vgg, source, checkpoints):
     )
     images = (next(batches)["image"] for _ in range(-(-config.train.statistics_photos // count)))
     statistics = measure_statistics(vgg, images)
-    init = jax.jit(lambda statistics: init_state(experiment, statistics), out_shardings=shardings)
+    # Random draws are unrolled code, which runs once here and takes long to optimize.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    init = jax.jit(
+        lambda statistics: init_state(experiment, statistics),
+        out_shardings=shardings,
+        compiler_options=options,
+    )
     return init(statistics), 0
 
 
@@ -174,23 +180,24 @@ class _Samples:
         swapped = {"label": pairs["label"]} | {key: np.roll(pairs[key], -1, axis=0) for key in keys[1:]}
         self._swapped = shard_batch({key: value[local] for key, value in swapped.items()}, mesh)
 
-        def forward(params, statistics, vgg, batch):
+        def run(params, statistics, vgg, batch):
             noise = example_keys(jax.random.key(0), count)
-            return synthesize(
+            synthesis = synthesize(
                 experiment.network, params, statistics, vgg, batch, noise, None, experiment.dtype
             )
+            return synthesis.image, attention_health(synthesis.alignments)
 
-        self._health = make_health(forward)
-        self._images = jax.jit(lambda *args: forward(*args).image, out_shardings=replicated(mesh))
+        # One program for both: compiling takes longer than running.
+        self._run = jax.jit(run, out_shardings=replicated(mesh))
 
     def health(self, state, vgg):
         """attention_health of the moving average on the samples, on the device."""
-        return self._health(state.ema, state.statistics, vgg, self._batch)
+        return self._run(state.ema, state.statistics, vgg, self._batch)[1]
 
     def grid(self, state, vgg):
         """The samples as a Pillow picture: label map, target, exemplar, output, other exemplar, output."""
         output, other = (
-            np.asarray(self._images(state.ema, state.statistics, vgg, batch))
+            np.asarray(self._run(state.ema, state.statistics, vgg, batch)[0])
             for batch in (self._batch, self._swapped)
         )
         pairs = {key: value[:SAMPLES] for key, value in self._pairs.items()}
