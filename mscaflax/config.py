@@ -95,6 +95,26 @@ def config_from_json(text: str) -> ConfigDict:
     return config
 
 
+def with_defaults(config: ConfigDict) -> ConfigDict:
+    """Returns `config` with the value of configs/base.py for every key that it lacks, locked.
+
+    A stored config lacks the keys that are younger than it; their defaults keep what was before them.
+    """
+    filled = _load_file("base")
+
+    def update(target: ConfigDict, values: ConfigDict) -> None:
+        for name, value in values.items():
+            if isinstance(value, ConfigDict) and isinstance(target.get(name), ConfigDict):
+                update(target[name], value)
+            else:
+                target[name] = value
+
+    with filled.ignore_type():
+        update(filled, config)
+    filled.lock()
+    return filled
+
+
 def config_difference(a: ConfigDict, b: ConfigDict, ignore: Sequence[str] = ()) -> list[str]:
     """Lists where two configs differ, as lines `KEY: A != B` sorted by KEY.
 

@@ -12,6 +12,7 @@ from mscaflax.config import (
     load_config,
     read_config,
     shipped_configs,
+    with_defaults,
 )
 from mscaflax.errors import UserError
 
@@ -233,3 +234,19 @@ def test_difference():
         "new.z: absent != None",
         "old: 'y' != absent",
     ]
+
+
+def test_with_defaults_fills_younger_keys_only():
+    base = load_config(["--config=base"])
+    old = config_from_json(config_to_json(base))
+    old.unlock()
+    del old.model.noise
+    old.model.num_regions = 3
+    old.train.extra = "kept"
+    filled = with_defaults(old)
+    assert filled.model.noise is base.model.noise
+    assert config_difference(filled, base) == [
+        "model.num_regions: 3 != 16",
+        "train.extra: 'kept' != absent",
+    ]
+    assert filled.is_locked

@@ -4,6 +4,8 @@ A workdir holds `config.json`, `classes.json` and `checkpoints/<step>/{model,tra
 average of the generator and the statistics of the VGG taps, `training` is the rest of the state.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import jax
 import orbax.checkpoint as ocp
 
-from mscaflax.config import config_difference, config_to_json, read_config
+from mscaflax.config import config_difference, config_to_json, read_config, with_defaults
 from mscaflax.data.classes import read_classes_file
 from mscaflax.errors import UserError
 
@@ -35,6 +37,35 @@ def write_atomically(path, text):
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text)
     temporary.replace(path)
+
+
+def _made(workdir):
+    workdir = Path(workdir).expanduser()
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"--workdir={workdir} is not a folder: choose another") from None
+    return workdir
+
+
+@contextlib.contextmanager
+def exclusive(workdir):
+    """Keeps a second training out of the workdir, which is made if need be; for as long as the context lasts.
+
+    The operating system lets go of the lock when the process ends, however it ends.
+
+    Raises:
+      UserError: another process trains there, or the folder cannot be made.
+    """
+    workdir = _made(workdir)
+    with open(workdir / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another process is training in {workdir}: wait for its end, stop it, or choose another --workdir"
+            ) from None
+        yield
 
 
 def _split(state):
@@ -102,11 +133,7 @@ def store_description(workdir, config, classes):
       UserError: the workdir cannot be made; or holds checkpoints of another config (but for FREE_SETTINGS)
         or of other classes.
     """
-    workdir = Path(workdir).expanduser()
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise UserError(f"--workdir={workdir} is not a folder: choose another") from None
+    workdir = _made(workdir)
     if _saved_steps(workdir):
         if not (workdir / "config.json").is_file():
             raise UserError(f"{workdir} holds checkpoints but no config.json: choose another --workdir")
@@ -132,7 +159,8 @@ def load_description(workdir):
     workdir = Path(workdir).expanduser()
     if not (workdir / "config.json").is_file():
         raise UserError(f"{workdir} holds no trained model: make one with `mscaflax train`")
-    return read_config(workdir / "config.json"), read_classes_file(workdir / "classes.json")
+    config = with_defaults(read_config(workdir / "config.json"))
+    return config, read_classes_file(workdir / "classes.json")
 
 
 def _saved_steps(workdir):

@@ -18,7 +18,7 @@ from mscaflax.data.grids import Column, picture_grid
 from mscaflax.data.pipeline import evaluation_pairs, pair_batches
 from mscaflax.errors import UserError
 from mscaflax.nets.vgg import load_vgg16
-from mscaflax.training.checkpoint import Checkpoints, store_description
+from mscaflax.training.checkpoint import Checkpoints, exclusive, store_description
 from mscaflax.training.experiment import build_experiment
 from mscaflax.training.health import attention_health
 from mscaflax.training.sharding import (
@@ -90,9 +90,11 @@ def train(config, workdir, on_step=lambda step, metrics: None):
     check_batch_size(config.train.batch_size, mesh, even=config.data.both_directions)
     source = dataset.source(config.data.train_split)
     val_source = dataset.source(config.data.val_split)
-    store_description(workdir, config, dataset.classes)
 
     with contextlib.ExitStack() as stack:
+        if jax.process_index() == 0:
+            stack.enter_context(exclusive(workdir))
+        store_description(workdir, config, dataset.classes)
         stop = stack.enter_context(StopRequest())
         checkpoints = stack.enter_context(Checkpoints(workdir, config.train.keep_checkpoints))
         vgg = jax.device_put(load_vgg16(), replicated(mesh))

@@ -15,6 +15,7 @@ from mscaflax.nets.encoders import TapStatistics
 from mscaflax.training.checkpoint import (
     FREE_SETTINGS,
     Checkpoints,
+    exclusive,
     load_description,
     restore_model,
     store_description,
@@ -215,3 +216,10 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="full"):
         write_atomically(path, json.dumps({"a": 2}))
     assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_a_workdir_has_one_training_at_a_time(tmp_path):
+    with exclusive(tmp_path / "run"), pytest.raises(UserError, match="another process is training in .*run"):
+        exclusive(tmp_path / "run").__enter__()
+    with exclusive(tmp_path / "run"):
+        pass
