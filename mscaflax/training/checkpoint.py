@@ -63,7 +63,7 @@ def exclusive(workdir):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
-                f"another process is training in {workdir}: wait for its end, stop it, or choose another --workdir"
+                f"another process is training in {workdir}: stop it, or choose another --workdir"
             ) from None
         yield
 
