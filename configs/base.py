@@ -27,6 +27,7 @@ def get_config():
     model.generator_channels = (32, 64, 128, 192, 256)
     model.hidden_channels = (32, 64, 64, 64, 64)  # hidden layer of the modulations
     model.attention_scales = (True, True, True, True, True)  # where the exemplar is aligned
+    model.alignment = "msca"  # msca; baselines: gap, vae, class, dense (nets/alignments.py)
     model.masking = True  # γ; without it every region passes
     model.mask_fill = "global"  # what a masked region holds: zero, or global (the exemplar's mean)
     model.modulation = "decoupled"  # spade (3×3 convolutions) or decoupled (once per region)
@@ -44,6 +45,7 @@ def get_config():
     loss.feature_matching = 10.0
     loss.perceptual = 10.0  # VGG-16, five taps
     loss.l1 = 5.0
+    loss.divergence = 0.05  # Kullback-Leibler divergence of the code of `vae`
 
     config.optimizer = optimizer = ConfigDict()
     optimizer.generator_rate = 2e-4

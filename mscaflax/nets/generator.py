@@ -10,18 +10,25 @@ import flax
 import flax.linen as nn
 import jax.numpy as jnp
 
+from mscaflax.nets.alignments import ALIGNMENTS, AlignmentInputs
 from mscaflax.nets.encoders import ImageEncoder, LabelEncoder
 from mscaflax.nets.layers import EdgeConv, coverage_pyramid, position_noise, upsample
-from mscaflax.nets.msca import MaskedSpatialChannelAttention
 from mscaflax.nets.spade import ModulatedBlock
 
 
 @flax.struct.dataclass
 class Synthesis:
-    """image [b, h, w, 3] float32 in [-1, 1]; alignments, one Alignment or None per scale, finest first."""
+    """What a forward pass gives.
+
+    Attributes:
+      image: [b, h, w, 3] float32 in [-1, 1].
+      alignments: one Alignment or None per scale, finest first.
+      divergence: Kullback-Leibler divergence of the alignment's code, float32 scalar; 0 for all but `vae`.
+    """
 
     image: Any
     alignments: tuple
+    divergence: Any = 0.0
 
 
 class SynthesisNetwork(nn.Module):
@@ -36,6 +43,7 @@ class SynthesisNetwork(nn.Module):
         as the next finer one takes, before the upsampling, where that is cheap.
       hidden_channels: width of the modulations' hidden layer, finest first.
       attention_scales: which scales align the exemplar, finest first.
+      alignment: a key of ALIGNMENTS.
       masking, mask_fill: see MaskedSpatialChannelAttention.
       modulation: `spade` or `decoupled`.
       normalization: `instance` or `position`.
@@ -50,6 +58,7 @@ class SynthesisNetwork(nn.Module):
     generator_channels: tuple[int, ...]
     hidden_channels: tuple[int, ...]
     attention_scales: tuple[bool, ...]
+    alignment: str = "msca"
     masking: bool = True
     mask_fill: str = "global"
     modulation: str = "decoupled"
@@ -70,12 +79,16 @@ class SynthesisNetwork(nn.Module):
     def setup(self):
         self.label_encoder = LabelEncoder(self.num_classes, self.label_channels, self.dtype)
         self.image_encoder = ImageEncoder(self.image_channels, self.dtype)
-        self.attention = [
-            MaskedSpatialChannelAttention(self.num_regions, self.masking, self.mask_fill, dtype=self.dtype)
-            if on
-            else None
-            for on in self.attention_scales
-        ]
+        self.aligner = ALIGNMENTS[self.alignment](
+            self.num_classes,
+            self.num_regions,
+            self.image_channels,
+            self.label_channels,
+            self.attention_scales,
+            self.masking,
+            self.mask_fill,
+            self.dtype,
+        )
         self.start = EdgeConv(self.generator_channels[-1], dtype=self.dtype)
         self.blocks = [
             ModulatedBlock(channels, hidden, self.modulation, self.normalization, self.dtype)
@@ -92,7 +105,18 @@ class SynthesisNetwork(nn.Module):
         present = [c if c is None else (c > 0) for c in coverage_pyramid(valid, self.num_scales)]
         return self.label_encoder(label, present)
 
-    def align(self, target_labels, exemplar, exemplar_labels, taps, statistics, valid=None):
+    def align(
+        self,
+        target_labels,
+        exemplar,
+        exemplar_labels,
+        taps,
+        statistics,
+        label,
+        exemplar_label,
+        valid=None,
+        keys=None,
+    ):
         """Aligns the exemplar with the target at every scale.
 
         Args:
@@ -101,18 +125,17 @@ class SynthesisNetwork(nn.Module):
           exemplar_labels: label_pyramid of the exemplar's map.
           taps: the five VGG taps of the exemplar.
           statistics: TapStatistics.
+          label, exemplar_label: the label maps themselves.
           valid: None or [b, h, w] bool, False where the target's map is padding.
+          keys: [b] random keys, or None, with which nothing is drawn.
 
         Returns:
-          A tuple of one Alignment (or None, where the scale is off) per scale.
+          (a tuple of one Alignment, or None, where the scale is off, per scale; the divergence of the code).
         """
         images = self.image_encoder(exemplar, taps, statistics)
         coverage = coverage_pyramid(valid, self.num_scales)
-        return tuple(
-            attend(image, exemplar_label, target_label, weight) if attend is not None else None
-            for attend, image, exemplar_label, target_label, weight in zip(
-                self.attention, images, exemplar_labels, target_labels, coverage, strict=True
-            )
+        return self.aligner(
+            AlignmentInputs(images, exemplar_labels, target_labels, exemplar_label, label, coverage, keys)
         )
 
     def decode(self, alignments, target_labels, noise_keys=None, valid=None):
@@ -147,7 +170,9 @@ class SynthesisNetwork(nn.Module):
             return tuple(jnp.zeros((batch, *size, 2), self.dtype) for size in sizes)
         return position_noise(keys, sizes)
 
-    def __call__(self, label, exemplar, exemplar_label, taps, statistics, noise_keys=None, valid=None):
+    def __call__(
+        self, label, exemplar, exemplar_label, taps, statistics, noise_keys=None, valid=None, draw_code=False
+    ):
         """One forward pass.
 
         Args:
@@ -158,11 +183,23 @@ class SynthesisNetwork(nn.Module):
           statistics: TapStatistics.
           noise_keys: [b] typed random keys, or None for no noise.
           valid: None or [b, h, w] bool, False where the target's map is padding.
+          draw_code: whether `vae` draws its code by the noise keys, as in training, or takes its mean.
 
         Returns:
           A Synthesis.
         """
         target_labels = self.label_pyramid(label, valid)
         exemplar_labels = self.label_pyramid(exemplar_label)
-        alignments = self.align(target_labels, exemplar, exemplar_labels, taps, statistics, valid)
-        return Synthesis(self.decode(alignments, target_labels, noise_keys, valid), alignments)
+        code_keys = noise_keys if draw_code else None
+        alignments, divergence = self.align(
+            target_labels,
+            exemplar,
+            exemplar_labels,
+            taps,
+            statistics,
+            label,
+            exemplar_label,
+            valid,
+            code_keys,
+        )
+        return Synthesis(self.decode(alignments, target_labels, noise_keys, valid), alignments, divergence)

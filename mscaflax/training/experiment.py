@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import optax
 
 from mscaflax.errors import UserError
+from mscaflax.nets.alignments import ALIGNMENTS
 from mscaflax.nets.discriminator import MultiScaleDiscriminator
 from mscaflax.nets.generator import SynthesisNetwork
 from mscaflax.nets.vgg import TAP_CHANNELS
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 _CHOICES = {
+    "alignment": tuple(ALIGNMENTS),
     "mask_fill": ("zero", "global"),
     "modulation": ("spade", "decoupled"),
     "normalization": ("instance", "position"),
@@ -29,6 +31,7 @@ class LossWeights:
     feature_matching: float
     perceptual: float
     l1: float
+    divergence: float
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,11 @@ def build_network(model_config, num_classes):
         raise UserError(f"config.model.num_regions is {model_config.num_regions}; it must be at least 1")
     if model_config.modulation == "decoupled" and not all(model_config.attention_scales):
         raise UserError("config.model.modulation 'decoupled' needs the attention on at every scale")
+    if model_config.modulation == "decoupled" and model_config.alignment not in ("msca", "class"):
+        raise UserError(
+            f"config.model.alignment {model_config.alignment!r} has no regions: it needs "
+            "config.model.modulation 'spade'"
+        )
     fields = {key: tuple(v) if key in _PER_SCALE else v for key, v in model_config.items()}
     return SynthesisNetwork(num_classes=num_classes, **{**fields, "dtype": DTYPES[model_config.dtype]})
 

@@ -54,10 +54,11 @@ def train_step(experiment, state, vgg, batch):
     exemplar_taps, real_taps = photo_taps(experiment, vgg, batch)
 
     def generate(params):
-        return experiment.network.apply(
+        synthesis = experiment.network.apply(
             {"params": params}, label, batch["exemplar"], batch["exemplar_label"], exemplar_taps,
-            state.statistics, keys,
-        ).image  # fmt: skip
+            state.statistics, keys, draw_code=True,
+        )  # fmt: skip
+        return synthesis.image, synthesis.divergence
 
     def discriminate(params, image):
         outputs, updated = experiment.discriminator.apply(
@@ -84,7 +85,7 @@ def train_step(experiment, state, vgg, batch):
         return losses.hinge_discriminator(real_logits, fake_logits), means
 
     # Each network runs forward once; both losses are pulled back through the same pass over the fakes.
-    fake, pull_generator = jax.vjp(generate, state.generator)
+    (fake, divergence), pull_generator = jax.vjp(generate, state.generator)
     fakes, pull_fakes, spectral = jax.vjp(discriminate, state.discriminator, fake, has_aux=True)
     reals, pull_reals = jax.vjp(lambda params: discriminate(params, image)[0], state.discriminator)
 
@@ -92,7 +93,11 @@ def train_step(experiment, state, vgg, batch):
         generator_loss, argnums=(0, 1), has_aux=True
     )(fake, fakes)
     _, through_discriminator = pull_fakes(fakes_gradient)
-    (g_grads,) = pull_generator(fake_gradient + through_discriminator)
+    # Beside the image, the divergence is the only output that has a loss.
+    weight = jnp.full_like(divergence, experiment.loss.divergence)
+    (g_grads,) = pull_generator((fake_gradient + through_discriminator, weight))
+    terms["divergence"] = divergence
+    g_loss = g_loss + weight * divergence
 
     (d_loss, (real_mean, fake_mean)), (fakes_gradient, reals_gradient) = jax.value_and_grad(
         discriminator_loss, argnums=(0, 1), has_aux=True
