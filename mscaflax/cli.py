@@ -38,6 +38,7 @@ COMMANDS = {
     "train": Command("mscaflax.commands.train", takes_config=True),
     "evaluate": Command("mscaflax.commands.evaluate"),
     "synthesize": Command("mscaflax.commands.synthesize"),
+    "retrieve": Command("mscaflax.commands.retrieve"),
 }
 
 CONFIG_HELP = """\
