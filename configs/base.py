@@ -1,4 +1,7 @@
-"""Every setting with its default. Other files change what they must; so do `--config.key=value` flags."""
+"""Every setting with its default. Other files change what they must; so do `--config.key=value` flags.
+
+A stored config that lacks a key gets the value of this file: a new key's default keeps what was before it.
+"""
 
 from ml_collections import ConfigDict
 
