@@ -335,4 +335,3 @@ class _Run:
 
 def _to_host(metrics):
     return {key: float(value) for key, value in jax.device_get(metrics).items()}
-

@@ -1,5 +1,4 @@
 import dataclasses
-import fcntl
 import io
 import signal
 import subprocess
@@ -53,7 +52,6 @@ def test_prepared_dataset_opens_with_everything_in_it(tmp_path, make_folder, lab
     source = dataset.source("train")
     assert len(source) == 3
     examples = [source[i] for i in range(3)]
-    assert source.__getitems__([2, 0]) == [examples[2], examples[0]]
     assert sorted(example["name"] for example in examples) == ["train00", "train01", "train02"]
     for example in examples:
         assert example["image"] == (tmp_path / f"images/train/{example['name']}.jpg").read_bytes()
@@ -179,15 +177,6 @@ def test_an_interrupt_leaves_nothing_and_the_next_call_succeeds(tmp_path, make_f
         prepare(dataclasses.replace(inputs, make=Interrupting(inputs.make)), tmp_path / "data", workers=1)
     assert leftovers(tmp_path / "data") == []
     assert not prepare(inputs, tmp_path / "data", workers=1).reused
-
-
-def test_two_runs_at_once_do_not_mix(tmp_path, make_folder):
-    inputs = folder_inputs("made", **make_folder(tmp_path, {"train": 1}))
-    (tmp_path / "data").mkdir()
-    with open(tmp_path / "data/.made.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="another process is preparing made"):
-            prepare(inputs, tmp_path / "data", workers=1)
 
 
 def test_wrong_arguments(tmp_path, make_folder):
