@@ -64,5 +64,5 @@ def get_config():
     train.sample_every = 500  # sample grid
     train.checkpoint_every = 500
     train.keep_checkpoints = 2
-    train.statistics_photos = 128  # patches over which the VGG taps' mean and deviation are measured
+    train.statistics_photos = 128  # patches that give the VGG taps' mean and deviation, in sixteens
     return config
