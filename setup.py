@@ -64,7 +64,6 @@ setup(
     # configs/ stands at the top of the repository, where people look for it, and is installed too.
     packages=[*find_packages(include=["mscaflax", "mscaflax.*"]), "mscaflax.configs"],
     package_dir={"mscaflax.configs": "configs"},
-    package_data={"mscaflax": ["data/*.json"]},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["mscaflax=mscaflax.cli:main"]},

@@ -1,4 +1,7 @@
-"""Every setting with its default. Other files change what they must; so do `--config.key=value` flags."""
+"""Every setting with its default. Other files change what they must; so do `--config.key=value` flags.
+
+A stored config that lacks a key gets the value of this file: a new key's default keeps what was before it.
+"""
 
 from ml_collections import ConfigDict
 
@@ -63,5 +66,5 @@ def get_config():
     train.sample_every = 500  # sample grid
     train.checkpoint_every = 500
     train.keep_checkpoints = 2
-    train.statistics_photos = 128  # patches over which the VGG taps' mean and deviation are measured
+    train.statistics_photos = 128  # patches that give the VGG taps' mean and deviation, in sixteens
     return config

@@ -100,7 +100,7 @@ def with_defaults(config: ConfigDict) -> ConfigDict:
 
     A stored config lacks the keys that are younger than it; their defaults keep what was before them.
     """
-    filled = _load_file("base")
+    filled = _run_file(shipped_configs()["base"])
 
     def update(target: ConfigDict, values: ConfigDict) -> None:
         for name, value in values.items():
@@ -158,7 +158,7 @@ def _load_file(value: str) -> ConfigDict:
     name, *args = value.split(":", 1)
     file = _locate(name)
     try:
-        config = runpy.run_path(str(file))["get_config"](*args)
+        config = _run_file(file, *args)
     except UserError:
         raise
     except (Exception, SystemExit) as error:
@@ -167,6 +167,10 @@ def _load_file(value: str) -> ConfigDict:
     if not isinstance(config, ConfigDict):
         raise UserError(f"--config={value} failed: its get_config() must return a ConfigDict")
     return config
+
+
+def _run_file(file: Path, *args: str) -> ConfigDict:
+    return runpy.run_path(str(file))["get_config"](*args)
 
 
 def _check_override(item: str, values: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "mscaflax"
 MAX_LINES = 350
 
 # Imports go downward: a module imports from its own layer and from those above it in this list.
-LAYERS = ("errors", "config", "data", "nets", "training", "evaluation", "apps", "commands", "cli")
+LAYERS = ("errors", "files", "config", "data", "nets", "training", "evaluation", "apps", "commands", "cli")
 
 FOLDERS = ("mscaflax", "configs", "tests", "benchmarks", "docs", "launch", ".github", ".ci")
 TEXT = ("", ".py", ".sh", ".sbatch", ".md", ".toml", ".json", ".yml", ".yaml", ".ipynb")

@@ -8,6 +8,7 @@ from PIL import Image
 from mscaflax.data.images import read_label_map, read_photo
 from mscaflax.data.pixels import to_float, to_uint8
 from mscaflax.errors import UserError
+from mscaflax.nets.layers import MAX_SIDE
 
 MAX_PIXELS = 4_194_304
 
@@ -44,8 +45,8 @@ class Synthesizer:
     def __call__(self, label, exemplar, exemplar_label, *, seed=0):
         """Synthesizes a picture with the layout of `label` in the style of `exemplar`.
 
-        The exemplar is resized so that its shorter side has the size of the training patches, and both sides
-        are legal (multiples of `network.size_multiple`). The label map keeps its size: it is padded to a
+        The exemplar is resized to the scale of the training patches, with legal sides (multiples of
+        `network.size_multiple`). The label map keeps its size: it is padded to a
         legal one, the padding weighs nothing, and the output is cropped.
 
         Args:
@@ -59,23 +60,30 @@ class Synthesizer:
           uint8 [h, w, 3] RGB.
 
         Raises:
-          UserError: a file that cannot be read, a label outside the classes, sizes that do not fit.
+          UserError: a file that cannot be read, a label outside the classes, sizes that do not fit, a model
+            that has diverged.
         """
         if not 0 <= seed < 2**32:
             raise UserError(f"the seed {seed} is outside 0..{2**32 - 1}")
         label = self._label(label, "the label map")
+        _check_size(label.shape)
         photo = self._photo(exemplar)
         photo_label = self._label(exemplar_label, "the exemplar's label map")
         if photo.shape[:2] != photo_label.shape:
             (h, w), (label_h, label_w) = photo.shape[:2], photo_label.shape
             raise UserError(
-                f"the exemplar is {w}x{h} pixels, its label map {label_w}x{label_h}: give a map of equal size"
+                f"the exemplar is {w}x{h} pixels (upright, as its EXIF data says), its label map "
+                f"{label_w}x{label_h}: give a map of equal size"
             )
         photo, photo_label = self.legal_exemplar(photo, photo_label)
         padded, valid = pad_to_multiple(label, self.model.network.size_multiple, self.classes.num_classes)
         image = self.model.generate(
             padded[None], to_float(photo)[None], photo_label[None], seed, None if valid.all() else valid[None]
         )
+        if not np.isfinite(image).all():
+            raise UserError(
+                "the output holds values that are not finite: the training of this model has diverged"
+            )
         return to_uint8(image[0, : label.shape[0], : label.shape[1]])
 
     def legal_exemplar(self, photo, label):
@@ -87,13 +95,19 @@ class Synthesizer:
 
         Returns:
           (uint8 [h', w', 3], antialiased; int32 [h', w'], nearest), h' and w' multiples of
-          `network.size_multiple`, the shorter side that of the training patches.
+          `network.size_multiple`. Things have the size that they had on average in the training patches: the
+          mean patch of such a photo has `config.data.size` pixels a side.
         """
-        multiple, target = self.model.network.size_multiple, self.model.config.data.size
+        multiple, data = self.model.network.size_multiple, self.model.config.data
         h, w = label.shape
-        factor = target / min(h, w)
-        # A panorama's long side is cut at eight times the short one: squeezed rather than unbounded.
-        size = [min(max(round(side * factor / multiple) * multiple, target), 8 * target) for side in (w, h)]
+        short, long = sorted((h, w))
+        # Training saw a patch of this many pixels as one of data.size.
+        patch = sum(data.side_range) / 2 * min(short, long / 2)
+        factor = data.size / patch
+        # A panorama's long side is cut at sixteen patches: squeezed rather than unbounded.
+        size = [
+            min(max(round(side * factor / multiple) * multiple, data.size), 16 * data.size) for side in (w, h)
+        ]
         if size == [w, h]:
             return photo, label.astype(np.int32)
         resized = Image.fromarray(photo).resize(size, Image.Resampling.BICUBIC)
@@ -106,7 +120,6 @@ class Synthesizer:
         label = np.asarray(label)
         if label.ndim != 2 or not np.issubdtype(label.dtype, np.integer) or 0 in label.shape:
             raise UserError(f"{what} must be integers [h, w], got {label.dtype} {list(label.shape)}")
-        _check_pixels(label.shape, what)
         if label.min() < 0 or label.max() > self.classes.num_classes:
             raise UserError(
                 f"{what} holds {label.min()}..{label.max()}, allowed are 0..{self.classes.num_classes} "
@@ -140,6 +153,9 @@ def pad_to_multiple(label, multiple, fill):
     return padded, np.pad(np.ones((h, w), bool), padding)
 
 
-def _check_pixels(shape, what):
-    if shape[0] * shape[1] > MAX_PIXELS:
-        raise UserError(f"{what} has {shape[1]}x{shape[0]} pixels, more than {MAX_PIXELS:,}: make it smaller")
+def _check_size(shape):
+    if shape[0] * shape[1] > MAX_PIXELS or max(shape) > MAX_SIDE:
+        raise UserError(
+            f"the label map has {shape[1]}x{shape[0]} pixels: make it smaller, at most {MAX_PIXELS:,} in all "
+            f"and {MAX_SIDE:,} a side"
+        )

@@ -40,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: wrong arguments or unusable input.
     """
+    from rich.console import Console
+
     from mscaflax.data.inputs import coco_stuff_inputs, folder_inputs, scenes_inputs
     from mscaflax.data.prepare import prepare
 
@@ -49,10 +51,12 @@ def run(args: argparse.Namespace) -> int:
         inputs = scenes_inputs()
     elif args.name == "coco_stuff":
         _require(args, ("source",))
-        inputs = coco_stuff_inputs(args.name, args.source)
+        with Console(stderr=True).status("reading the files"):
+            inputs = coco_stuff_inputs(args.name, args.source)
     else:
         _require(args, ("images", "annotations", "classes"))
-        inputs = folder_inputs(args.name, args.images, args.annotations, args.classes)
+        with Console(stderr=True).status("reading the files"):
+            inputs = folder_inputs(args.name, args.images, args.annotations, args.classes)
     # SIGTERM, as from a job scheduler, unwinds like Ctrl-C, so that nothing half-built stays behind.
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:

@@ -3,6 +3,9 @@
 import argparse
 import functools
 import signal
+from pathlib import Path
+
+import mscaflax
 
 HELP = "train a model, or go on with what the workdir holds"
 
@@ -12,9 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workdir", required=True, metavar="DIR", help="the folder of the run")
 
 
-def _keep(record, packages) -> bool:
-    """Keeps warnings, and what these packages note; the other libraries tell too much."""
-    return record.levelno >= 30 or any(f"/{name}/" in record.pathname for name in packages)
+def _keep(record, folders) -> bool:
+    """Keeps warnings, and notes from files below these folders; the other libraries tell too much."""
+    return record.levelno >= 30 or any(folder in Path(record.pathname).parents for folder in folders)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -26,6 +29,7 @@ def run(args: argparse.Namespace) -> int:
     import logging
 
     from absl import logging as absl_logging
+    from clu import metric_writers
     from rich.console import Console
     from rich.logging import RichHandler
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -39,12 +43,12 @@ def run(args: argparse.Namespace) -> int:
         # One handler for log lines and bar, so that neither overwrites the other.
         handler = RichHandler(console=console, show_path=False)
         # The main numbers go above the bar; all of them, as the metric writer tells them, fill a screen.
-        packages = ("mscaflax",)
+        folders = [Path(mscaflax.__file__).parent]
     else:
-        packages = ("mscaflax", "clu")
+        folders = [Path(mscaflax.__file__).parent, Path(metric_writers.__file__).parent]
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    handler.addFilter(functools.partial(_keep, packages=packages))
+    handler.addFilter(functools.partial(_keep, folders=folders))
     logger = absl_logging.get_absl_logger()
     logger.handlers = [handler]
     # The root logger may have a handler too, and would write each line again.

@@ -35,15 +35,8 @@ class Source:
         # array_record raises ValueError beyond the end, which a for loop would not take for the end.
         if not 0 <= index < len(self):
             raise IndexError(f"example {index} of {len(self)}")
-        return _example(self._records[index])
-
-    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """The examples at `indices`, read in one call."""
-        return [_example(record) for record in self._records.__getitems__(list(indices))]
-
-
-def _example(record: dict[str, Any]) -> dict[str, Any]:
-    return {"image": record["image"], "label": record["label"], "name": record["name"].decode()}
+        record = self._records[index]
+        return {"image": record["image"], "label": record["label"], "name": record["name"].decode()}
 
 
 @dataclass(frozen=True)
@@ -64,6 +57,11 @@ class Dataset:
     path: str
     metadata: dict[str, Any]
 
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the input it was made from: the same wherever the same input was prepared."""
+        return self.metadata["fingerprint"]
+
     def source(self, split: str) -> Source:
         """Random access to a split, e.g. "train" or "train[:10%]" (the notation of TFDS).
 
@@ -72,7 +70,10 @@ class Dataset:
         """
         if split.split("[")[0] not in self.splits:
             known = ", ".join(self.splits)
-            raise UserError(f"the dataset {self.name} has no split {split!r}; it has {known}")
+            raise UserError(
+                f"the dataset {self.name} has no split {split!r}; it has {known}: name another by "
+                "--config.data.train_split, --config.data.val_split or --split"
+            )
         tfds = import_tfds()
         skip = tfds.decode.SkipDecoding()
         builder = tfds.builder_from_directory(self.path)
@@ -129,7 +130,10 @@ def open_dataset(name: str, data_dir: str | os.PathLike | None = None) -> Datase
             if tfds.core.Version.is_valid(folder.name) and (folder / INFO_FILE).exists()
         ]
     if not versions:
-        raise UserError(f"no dataset {name!r} in {root}; make it with: {prepare_command(name, root)}")
+        raise UserError(
+            f"no dataset {name!r} in {root}; make it with: {prepare_command(name, root)} "
+            "(or name the folder that holds it by --data_dir or --config.data.data_dir)"
+        )
     path = max(versions, key=lambda folder: tfds.core.Version(folder.name))
     return read_dataset(path)
 

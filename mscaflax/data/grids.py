@@ -47,14 +47,11 @@ def _break_lines(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[st
     return lines
 
 
-def picture_grid(
-    columns: Sequence[Column], *, row_titles: Sequence[str] = (), min_cell: int = 128, gap: int = 6
-) -> Image.Image:
+def picture_grid(columns: Sequence[Column], *, min_cell: int = 128, gap: int = 6) -> Image.Image:
     """Draws a grid.
 
     Args:
       columns: at least one; all of the same number n of images and the same h and w.
-      row_titles: n texts, one above each row; or none.
       min_cell: the shorter side of a picture is enlarged to at least so many pixels, by a whole factor.
       gap: pixels between the pictures.
 
@@ -62,14 +59,12 @@ def picture_grid(
       An RGB picture on white.
 
     Raises:
-      ValueError: the columns differ in shape, are empty, or the number of row titles is not n.
+      ValueError: the columns differ in shape or are empty.
     """
     stacks = [to_uint8(column.images) for column in columns]
     if not stacks or len({s.shape for s in stacks}) != 1 or stacks[0].ndim != 4 or not stacks[0].size:
         raise ValueError(f"columns must be arrays of one shape [n, h, w, 3], got {[s.shape for s in stacks]}")
     rows, height, width, _ = stacks[0].shape
-    if row_titles and len(row_titles) != rows:
-        raise ValueError(f"{len(row_titles)} row titles for {rows} rows")
     factor = max(1, -(-min_cell // min(height, width)))
     height, width = height * factor, width * factor
 
@@ -77,8 +72,7 @@ def picture_grid(
     line = _FONT_SIZE + 4
     titles = [_break_lines(column.title, font, width) for column in columns]
     header = max(map(len, titles)) * line + gap
-    row_header = line if row_titles else 0
-    pitch = height + row_header + gap
+    pitch = height + gap
     size = (len(stacks) * (width + gap) + gap, header + rows * pitch + gap)
     grid = Image.new("RGB", size, _BACKGROUND)
     draw = ImageDraw.Draw(grid)
@@ -89,8 +83,5 @@ def picture_grid(
             top = header - gap // 2 - (len(lines) - i) * line
             draw.text((left + width / 2, top), text, _INK, font, anchor="ma")
         for i in range(rows):
-            top = header + i * pitch + row_header
-            grid.paste(_enlarge(stack[i], factor, column.flat), (left, top))
-    for i, text in enumerate(row_titles):
-        draw.text((gap, header + i * pitch), text, _INK, font)
+            grid.paste(_enlarge(stack[i], factor, column.flat), (left, header + i * pitch))
     return grid

@@ -11,8 +11,10 @@ Photos become 8-bit RGB, upright:
 Label maps hold a class id for each pixel, in upright coordinates: they are never rotated, and their size is
 compared with that of the upright photo. They may be
   - 8-bit or 16-bit grayscale: the value is the id;
-  - palettised, as many tools write them: the index is the id, whatever colours the palette shows;
-  - RGB or RGBA in the colours of the dataset's palette; a transparent pixel is unlabelled.
+  - palettised, as many tools write them: the index is the id, whatever colours the palette shows; but a map
+    that shows the dataset's colours under other indices was reordered by its editor, and is refused;
+  - RGB in the colours of the dataset's palette.
+Where there is an alpha channel, a transparent pixel is unlabelled.
 """
 
 import io
@@ -151,15 +153,23 @@ def read_label_map(source: str | Path | bytes, classes: ClassTable) -> np.ndarra
     image, data, shown = _load(source, "the label map")
     if image.format in _LOSSY:
         raise UserError(f"{shown}: {image.format} changes label ids when it compresses: save the map as PNG")
+    # Bit depth and colour type stand at bytes 24 and 25 of a PNG (header chunk, PNG specification 11.2.1).
+    depth, colour_type = data[24:26] if image.format == "PNG" else (8, None)
+    if depth == 16 and colour_type != 0:
+        # Pillow keeps the upper 8 bits of these, in which small ids are all zero.
+        raise UserError(f"{shown}: 16 bits with colour or alpha: save the map as an 8-bit grayscale PNG")
     if image.mode in ("RGB", "RGBA"):
         return _ids_of_colours(np.asarray(image), classes, shown)
     if image.mode not in ("1", "L", "LA", "P", "PA", "I", *_GRAY_16):
         raise UserError(f"{shown}: colour mode {image.mode!r}: save the label map as an 8-bit grayscale PNG")
     values = np.asarray(image)
+    transparent = values[..., 1] == 0 if values.ndim == 3 else False
     values = (values[..., 0] if values.ndim == 3 else values).astype(np.int32)
-    if image.format == "PNG" and image.mode in ("L", "LA"):
-        # The bit depth stands at byte 24 of a PNG (header chunk, PNG specification 11.2.1).
-        values //= _STRETCH.get(data[24], 1)
+    if colour_type == 0 and image.mode == "L":
+        values //= _STRETCH.get(depth, 1)
+    if image.mode in ("P", "PA"):
+        _check_order(image, values, classes, shown)
+    values = np.where(transparent, np.int32(classes.ignore), values)
     bad = (values < 0) | ((values >= classes.num_classes) & (values != classes.ignore))
     if bad.any():
         raise UserError(f"{shown}: label id {_first(values, bad)}; allowed are {classes.allowed}")
@@ -187,6 +197,26 @@ def _ids_of_colours(pixels: np.ndarray, classes: ClassTable, shown: str) -> np.n
         )
     ids[ids == classes.ignore] = classes.num_classes
     return ids
+
+
+def _check_order(image: Image.Image, indices: np.ndarray, classes: ClassTable, shown: str) -> None:
+    """Raises UserError if every index in use shows a colour of the dataset, but not each that of its id."""
+    used = np.unique(indices)
+    if classes.ignore >= classes.num_classes:
+        # No editor counts so far; where the palette has no entry of its own, it shows the padding's black.
+        used = used[used != classes.ignore]
+    shades = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+    known = {tuple(colour): id for id, colour in enumerate(classes.palette_array.tolist())}
+    ids = [known.get(tuple(shades[index].tolist())) if index < len(shades) else None for index in used]
+    if None in ids:
+        return
+    for index, id in zip(used.tolist(), ids, strict=True):
+        if id != index and (index, id) != (classes.ignore, classes.num_classes):
+            names = (*classes.names, "unlabelled")
+            raise UserError(
+                f"{shown}: index {index} shows the colour of {names[id]} ({id}), so the indices were "
+                "reordered and are no ids: save the map as RGB in the classes' colours, or as gray ids"
+            )
 
 
 def _first(values: np.ndarray, bad: np.ndarray) -> str:

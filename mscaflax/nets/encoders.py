@@ -12,7 +12,7 @@ from mscaflax.nets.layers import EdgeConv, average_pool
 
 @flax.struct.dataclass
 class TapStatistics:
-    """Fixed per-channel mean and deviation of each VGG tap, measured once over training photos.
+    """Fixed per-channel mean and deviation of each VGG tap, measured once over training patches.
 
     Attributes:
       mean: a tuple of [c] float32, one per tap.

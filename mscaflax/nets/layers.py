@@ -11,9 +11,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 EPSILON = 1e-5
+MAX_SIDE = 2**14  # of a map with noise
 
 
 def pad_by_edge(x, valid=None):
@@ -145,14 +145,24 @@ def position_noise(keys, sizes):
 
     Args:
       keys: [b] typed random keys, one per image.
-      sizes: (h, w) of each scale, at most 16,384 each and 16 scales.
+      sizes: (h, w) of each scale, at most MAX_SIDE each and 16 scales.
 
     Returns:
       A tuple of [b, h, w, 2] float32, one per scale.
+
+    Raises:
+      ValueError: more scales or larger sides.
     """
+    if max(max(size) for size in sizes) > MAX_SIDE or len(sizes) > 16:
+        raise ValueError(f"noise is defined for 16 scales with sides up to {MAX_SIDE}, got {sizes}")
+    # Computed, not written out: as a constant it would weigh as much as a photo in every program.
     positions = jnp.concatenate(
         [
-            ((scale << 28) | (np.arange(h)[:, None] << 14) | np.arange(w)).astype(np.uint32).reshape(-1)
+            (
+                jnp.uint32(scale << 28)
+                | (jax.lax.broadcasted_iota(jnp.uint32, (h, w), 0) << 14)
+                | jax.lax.broadcasted_iota(jnp.uint32, (h, w), 1)
+            ).reshape(-1)
             for scale, (h, w) in enumerate(sizes)
         ]
     )

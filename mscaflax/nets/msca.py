@@ -24,6 +24,7 @@ class Alignment:
       values: [b, k, n] γ·V, filled, the style of each region; None without regions.
       attention: [b, h, w, k] float32 α over the exemplar's positions; None without regions.
       gate: [b, k] float32 γ in [0, 1]; None without regions.
+      regions: [b, k, n] V, the regions' features before masking; None without regions.
     """
 
     features: Any
@@ -31,6 +32,7 @@ class Alignment:
     values: Any = None
     attention: Any = None
     gate: Any = None
+    regions: Any = None
 
     def with_values(self, values):
         """The same assignment with other region values [b, k, n], as style interpolation needs."""
@@ -62,12 +64,12 @@ class MaskedSpatialChannelAttention(nn.Module):
       masking: whether γ is computed; without it γ = 1.
       mask_fill: what a masked region holds: `zero`, or `global`, the exemplar's mean feature times 1-γ.
       gate_channels: width of γ's hidden layer.
-      dtype: dtype of the products; softmax, γ and layer norms are float32 in any case.
+      dtype: dtype of the products over positions; softmax, γ's perceptron and layer norms are float32.
     """
 
     num_regions: int
     masking: bool = True
-    mask_fill: str = "zero"
+    mask_fill: str = "global"
     gate_channels: int = 32
     dtype: Any = jnp.float32
 
@@ -103,7 +105,7 @@ class MaskedSpatialChannelAttention(nn.Module):
         target_logits = jnp.einsum("bhwm,mk->bhwk", layer_norm(target_label_bhwm.astype(self.dtype)), w_c)
         beta = channel_attention(b * target_logits.astype(jnp.float32))
 
-        values = jnp.einsum("bhwk,bhwn->bkn", alpha.astype(self.dtype), image)
+        regions = values = jnp.einsum("bhwk,bhwn->bkn", alpha.astype(self.dtype), image)
         if self.masking:
             gamma = self._gate(alpha, beta, exemplar_label_bhwm, target_label_bhwm, coverage)
             gate = gamma[..., None].astype(self.dtype)
@@ -113,17 +115,21 @@ class MaskedSpatialChannelAttention(nn.Module):
             values = masked
         else:
             gamma = jnp.ones((image.shape[0], self.num_regions), jnp.float32)
-        return Alignment(distribute(beta, values), beta, values, alpha, gamma)
+        return Alignment(distribute(beta, values), beta, values, alpha, gamma, regions)
 
     def _gate(self, alpha, beta, exemplar_label, target_label, coverage):
         """γ [b, k] from what each region is, who takes it, how much is taken and which region it is."""
-        exemplar_label = exemplar_label.astype(jnp.float32)
-        target_label = target_label.astype(jnp.float32)
         taken = beta if coverage is None else beta * coverage
         positions = beta.shape[1] * beta.shape[2] if coverage is None else coverage.sum(axis=(1, 2))
         demand = taken.sum(axis=(1, 2))
-        region_is = jnp.einsum("bhwk,bhwm->bkm", alpha, exemplar_label)
-        consumer_is = jnp.einsum("bhwk,bhwm->bkm", taken, target_label) / (demand[..., None] + 1e-6)
+        # Over all positions in the compute dtype: float32 maps would double the bytes moved.
+        region_is, consumed = (
+            jnp.einsum("bhwk,bhwm->bkm", weight.astype(self.dtype), label.astype(self.dtype)).astype(
+                jnp.float32
+            )
+            for weight, label in ((alpha, exemplar_label), (taken, target_label))
+        )
+        consumer_is = consumed / (demand[..., None] + 1e-6)
         share = (demand / positions * self.num_regions)[..., None]
         embedding = self.param("region_embedding", nn.initializers.normal(1.0), (self.num_regions, 8))
         embedding = jnp.broadcast_to(embedding[None], (alpha.shape[0], *embedding.shape))

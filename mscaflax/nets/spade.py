@@ -41,7 +41,7 @@ class SpadeModulation(nn.Module):
 
 
 class DecoupledModulation(nn.Module):
-    """Scale and shift once per region by a dense layer on γ·V, handed out by β, plus a 1×1 of F_c1.
+    """Scale and shift once per region by two dense layers on γ·V, handed out by β, plus a 1×1 of F_c1.
 
     Costs O(h·w·k·2c) in place of full-resolution 3×3 convolutions. Attributes as SpadeModulation's; `hidden`
     is the width of the region-wise hidden layer.

@@ -113,15 +113,41 @@ def vgg16_taps(
     Raises:
       ValueError: images of another rank or smaller than 16 pixels.
     """
+    found = vgg16_activations(params, images, TAP_NAMES, dtype=dtype, precision=precision)
+    return tuple(found[name] for name in TAP_NAMES)
+
+
+def vgg16_activations(
+    params: Params,
+    images: jax.Array,
+    names: Sequence[str],
+    *,
+    dtype: jnp.dtype = jnp.float32,
+    precision: lax.Precision | None = None,
+) -> dict[str, jax.Array]:
+    """Activations of VGG-16 by name, `relu<stage>_<convolution>`, as relu3_2.
+
+    Args:
+      params, images, dtype, precision: as of `vgg16_taps`.
+      names: which activations to return.
+
+    Returns:
+      {name: [b, h / 2^(stage-1), w / 2^(stage-1), channels]}, at least 0, in `dtype`.
+
+    Raises:
+      ValueError: as `vgg16_taps`; or a name that VGG-16 does not have.
+    """
     if images.ndim != 4 or images.shape[-1] != 3 or min(images.shape[1:3]) < 16:
         raise ValueError(f"images must be [b, h, w, 3] with h and w at least 16, got {images.shape}")
     x = normalize_images(images).astype(dtype)
     convs = iter(params)
-    taps = []
-    for stage in STAGES:
-        if taps:
+    found = {}
+    for stage, widths in enumerate(STAGES, 1):
+        if stage > 1:
             x = halve_by_max(x)
-        for _ in stage:
+        for i in range(1, len(widths) + 1):
             x = conv_relu(x, next(convs), dtype=dtype, precision=precision)
-        taps.append(x)
-    return tuple(taps)
+            found[f"relu{stage}_{i}"] = x
+    if unknown := set(names) - found.keys():
+        raise ValueError(f"VGG-16 has no {', '.join(sorted(unknown))}")
+    return {name: found[name] for name in names}

@@ -5,19 +5,21 @@ average of the generator and the statistics of the VGG taps, `training` is the r
 """
 
 import contextlib
-import fcntl
+import errno
 import json
-import os
 from pathlib import Path
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 
 from mscaflax.config import config_difference, config_to_json, read_config, with_defaults
 from mscaflax.data.classes import read_classes_file
 from mscaflax.errors import UserError
+from mscaflax.files import write_atomically
 
-# Settings that may change when a run goes on; every other one would make it another run.
+# Settings that may change when a run goes on; every other one would make it another run. `train.steps` is
+# free only where the rates do not fall towards its end.
 FREE_SETTINGS = (
     "data.data_dir",
     "data.val_split",
@@ -29,14 +31,6 @@ FREE_SETTINGS = (
     "train.keep_checkpoints",
 )
 _MODEL_FIELDS = ("ema", "statistics")
-
-
-def write_atomically(path, text):
-    """Writes a text file so that a reader finds the old or the new one, never half of it."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
 
 
 def _made(workdir):
@@ -57,6 +51,8 @@ def exclusive(workdir):
     Raises:
       UserError: another process trains there, or the folder cannot be made.
     """
+    import fcntl  # not on every system that can synthesize
+
     workdir = _made(workdir)
     with open(workdir / ".lock", "w") as file:
         try:
@@ -65,6 +61,10 @@ def exclusive(workdir):
             raise UserError(
                 f"another process is training in {workdir}: stop it, or choose another --workdir"
             ) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            logging.warning("%s cannot be locked: let no second process train there", workdir)
         yield
 
 
@@ -126,19 +126,26 @@ class Checkpoints:
         return abstract_state.replace(**restored["model"], **restored["training"])
 
 
-def store_description(workdir, config, classes):
-    """Writes the config and the classes into the workdir, or checks that a resumed run has the same.
+def store_description(workdir, config, classes, fingerprint):
+    """Writes config, classes and dataset into the workdir, or checks that a resumed run has the same.
+
+    Args:
+      workdir: the folder of the run, made if need be.
+      config: the ConfigDict of the run.
+      classes: the ClassTable of its dataset.
+      fingerprint: that `mscaflax prepare` gave the dataset: other photos make another run.
 
     Raises:
-      UserError: the workdir cannot be made; or holds checkpoints of another config (but for FREE_SETTINGS)
-        or of other classes.
+      UserError: the workdir cannot be made; or holds checkpoints of another config (but for FREE_SETTINGS),
+        of other classes or of other photos.
     """
     workdir = _made(workdir)
     if _saved_steps(workdir):
         if not (workdir / "config.json").is_file():
             raise UserError(f"{workdir} holds checkpoints but no config.json: choose another --workdir")
         stored, stored_classes = load_description(workdir)
-        difference = config_difference(stored, config, ignore=FREE_SETTINGS)
+        free = [key for key in FREE_SETTINGS if key != "train.steps" or config.optimizer.decay_from == 1]
+        difference = config_difference(stored, config, ignore=free)
         if difference:
             raise UserError(
                 f"{workdir} holds a run with another config ({'; '.join(difference)}): "
@@ -146,8 +153,23 @@ def store_description(workdir, config, classes):
             )
         if stored_classes != classes:
             raise UserError(f"{workdir} holds a run with other classes: choose another --workdir")
+        if _stored_fingerprint(workdir) not in (None, fingerprint):
+            raise UserError(
+                f"the dataset {config.data.name} was prepared anew since {workdir} was begun: "
+                "choose another --workdir"
+            )
     write_atomically(workdir / "classes.json", json.dumps(classes.to_json(), indent=1))
+    write_atomically(workdir / "dataset.json", json.dumps({"fingerprint": fingerprint}, indent=1))
     write_atomically(workdir / "config.json", config_to_json(config))
+
+
+def _stored_fingerprint(workdir):
+    try:
+        return json.loads((workdir / "dataset.json").read_text()).get("fingerprint")
+    except FileNotFoundError:
+        return None
+    except (ValueError, AttributeError):
+        raise UserError(f"{workdir / 'dataset.json'} is damaged: delete it to go on") from None
 
 
 def load_description(workdir):

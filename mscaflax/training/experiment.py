@@ -1,4 +1,4 @@
-"""From a config to what trains: networks, optimizers, loss weights. The one place that reads the config."""
+"""From a config to what trains: networks, optimizers, loss weights."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -81,8 +81,6 @@ def build_network(model_config, num_classes):
             )
     if model_config.num_regions < 1:
         raise UserError(f"config.model.num_regions is {model_config.num_regions}; it must be at least 1")
-    if model_config.modulation == "decoupled" and not all(model_config.attention_scales):
-        raise UserError("config.model.modulation 'decoupled' needs the attention on at every scale")
     if model_config.modulation == "decoupled" and model_config.alignment not in ("msca", "class"):
         raise UserError(
             f"config.model.alignment {model_config.alignment!r} has no regions: it needs "
@@ -104,6 +102,7 @@ def build_experiment(config, num_classes):
             f"config.data.size is {config.data.size}; it must be a multiple of {network.size_multiple}, "
             f"at least {2 * network.size_multiple}"
         )
+    _check_discriminator(config.discriminator, config.data.size)
     dtype = DTYPES[config.model.dtype]
     discriminator = MultiScaleDiscriminator(
         num_classes=num_classes,
@@ -132,6 +131,18 @@ def build_experiment(config, num_classes):
         both_directions=config.data.both_directions,
         dtype=dtype,
     )
+
+
+def _check_discriminator(config, size):
+    if not config.channels or config.num_scales < 1:
+        raise UserError("config.discriminator needs at least one hidden layer and one scale")
+    # The last hidden layer of the coarsest discriminator: one position alone would be normalized to zero.
+    smallest = size / 2 ** (len(config.channels) + config.num_scales - 1)
+    if smallest < 2:
+        raise UserError(
+            f"config.discriminator has too many layers or scales for patches of {size}: the last hidden "
+            f"layer would have {smallest:g} positions a side, it needs 2"
+        )
 
 
 def _rate_schedule(rate, steps, decay_from):

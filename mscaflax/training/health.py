@@ -26,10 +26,10 @@ def attention_health(alignments):
     """
     report = {}
     for scale, alignment in enumerate(alignments):
-        if alignment is None or alignment.attention is None:
+        if alignment is None or alignment.attention is None:  # switched off, or of a kind without α
             continue
         alpha, beta, gate = alignment.attention, alignment.assignment, alignment.gate
-        values = alignment.values.astype(jnp.float32)
+        values = alignment.regions.astype(jnp.float32)
         rows = values / jnp.maximum(jnp.linalg.norm(values, axis=-1, keepdims=True), 1e-12)
         cosine = jnp.einsum("bkn,bjn->bkj", rows, rows)
         k = beta.shape[-1]

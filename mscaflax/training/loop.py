@@ -1,6 +1,8 @@
 """The one training loop: data, steps, numbers, pictures, checkpoints, a clean stop."""
 
 import contextlib
+import io
+import os
 import resource
 import signal
 import sys
@@ -17,6 +19,7 @@ from mscaflax.data.datasets import open_dataset
 from mscaflax.data.grids import Column, picture_grid
 from mscaflax.data.pipeline import evaluation_pairs, pair_batches
 from mscaflax.errors import UserError
+from mscaflax.files import write_atomically
 from mscaflax.nets.vgg import load_vgg16
 from mscaflax.training.checkpoint import Checkpoints, exclusive, store_description
 from mscaflax.training.experiment import build_experiment
@@ -64,6 +67,8 @@ class StopRequest:
         if self.signal == number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = number
+        # Logging may be in the middle of a line; a compilation can keep the loop from saying anything.
+        os.write(2, b"stopping after this step, which will be saved; Ctrl-C again stops at once\n")
 
 
 def train(config, workdir, on_step=lambda step, metrics: None):
@@ -91,16 +96,21 @@ def train(config, workdir, on_step=lambda step, metrics: None):
     source = dataset.source(config.data.train_split)
     val_source = dataset.source(config.data.val_split)
 
+    if config.data.data_dir and "://" not in config.data.data_dir:
+        # Stored beside the checkpoints, to be read from any folder.
+        config = config.copy_and_resolve_references()
+        config.data.data_dir = str(Path(config.data.data_dir).expanduser().absolute())
+
     with contextlib.ExitStack() as stack:
         if jax.process_index() == 0:
             stack.enter_context(exclusive(workdir))
-        store_description(workdir, config, dataset.classes)
+        store_description(workdir, config, dataset.classes, dataset.metadata.get("fingerprint"))
         stop = stack.enter_context(StopRequest())
         checkpoints = stack.enter_context(Checkpoints(workdir, config.train.keep_checkpoints))
         vgg = jax.device_put(load_vgg16(), replicated(mesh))
         state, step = _start(config, experiment, mesh, vgg, source, checkpoints)
         if step >= config.train.steps:
-            logging.info("%s is at step %d already: for more, raise config.train.steps", workdir, step)
+            logging.info("%s is at step %d already: nothing to do", workdir, step)
             return step, None
         writers = stack.enter_context(contextlib.closing(_Writers(workdir)))
         step_fn = make_train_step(experiment, replicated(mesh), batch_sharding(mesh), replicated(mesh))
@@ -252,30 +262,31 @@ class _Run:
                 # Compilation and the pipeline's start are no part of the speed.
                 jax.block_until_ready(metrics)
                 self._restart_clock(batches)
-                self._writers.scalars(step, _finite(step, metrics))
+                self._writers.scalars(step, self._finite(step, metrics))
             else:
                 self._pending.append((step, metrics))
             if len(self._pending) > 1:
                 # Two steps in flight keep the device busy; more would only hold memory.
-                jax.block_until_ready(self._pending[-2][1]["loss/generator"])
+                self._finite(*self._pending[-2], only=("loss/generator", "loss/discriminator"))
             stopping = stop.signal is not None
             last = step == train.steps or stopping
             numbers = None
             if last or step % train.log_every == 0:
                 numbers = self._flush(step, batches)
-            if last or step % train.health_every == 0:
-                self._writers.scalars(step, _to_host(self._samples.health(state, self._vgg)))
-            if last or step % train.sample_every == 0:
-                self._write_grid(step, state)
+            # First what must not be lost; a run that was told to stop has no time for pictures.
             if last or step % train.checkpoint_every == 0:
                 self._check_finite()
                 self._checkpoints.save(step, state)
+            if not stopping and (last or step % train.health_every == 0):
+                self._writers.scalars(step, _to_host(self._samples.health(state, self._vgg)))
+            if not stopping and (last or step % train.sample_every == 0):
+                self._write_grid(step, state)
             if numbers is not None:
                 # Pictures and checkpoints have their own time; the next speed is the steps' alone.
                 self._restart_clock(batches)
             on_step(step, numbers)
         self._checkpoints.wait()
-        return step, stop.signal
+        return step, stop.signal if step < train.steps else None
 
     def _flush(self, step, batches):
         """Writes the means since the last call; raises UserError at the first loss that is not finite."""
@@ -296,28 +307,31 @@ class _Run:
         batches.take_waited_seconds()
 
     def _check_finite(self):
-        return [_finite(step, metrics) for step, metrics in self._pending]
+        return [self._finite(step, metrics) for step, metrics in self._pending]
+
+    def _finite(self, step, metrics, only=None):
+        """The metrics (`only` those named) as floats; raises UserError if one is not finite."""
+        row = _to_host({key: metrics[key] for key in only or metrics})
+        bad = [f"{key} = {row[key]}" for key in sorted(row) if not np.isfinite(row[key])]
+        if bad:
+            kept = self._checkpoints.latest()
+            held = "nothing was saved yet" if kept is None else f"the checkpoint of step {kept} is kept"
+            raise UserError(
+                f"step {step}: {', '.join(bad[:3])}; {held}: begin again in another "
+                "--workdir with lower config.optimizer.generator_rate and discriminator_rate"
+            )
+        return row
 
     def _write_grid(self, step, state):
         grid = self._samples.grid(state, self._vgg)
         if jax.process_index() == 0:
             folder = self._workdir / "samples"
             folder.mkdir(exist_ok=True)
-            grid.save(folder / f"{step:08d}.png")
+            picture = io.BytesIO()
+            grid.save(picture, "PNG")
+            write_atomically(folder / f"{step:08d}.png", picture.getvalue())
             self._writers.images(step, {"samples": np.asarray(grid)[None]})
 
 
 def _to_host(metrics):
     return {key: float(value) for key, value in jax.device_get(metrics).items()}
-
-
-def _finite(step, metrics):
-    """The metrics as floats; raises UserError if one is not finite."""
-    row = _to_host(metrics)
-    bad = [f"{key} = {row[key]}" for key in sorted(row) if not np.isfinite(row[key])]
-    if bad:
-        raise UserError(
-            f"step {step}: {', '.join(bad[:3])}; the last checkpoint is kept: begin again in another "
-            "--workdir with lower config.optimizer.generator_rate and discriminator_rate"
-        )
-    return row

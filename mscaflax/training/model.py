@@ -38,6 +38,7 @@ class Model:
     statistics: Any
     vgg: Any
     _forward: Any = field(init=False, repr=False, compare=False)
+    _image: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
         network = self.network
@@ -48,15 +49,12 @@ class Model:
             return synthesize(network, params, statistics, vgg, batch, keys, valid, network.dtype)
 
         object.__setattr__(self, "_forward", jax.jit(forward))
+        # What a program returns cannot be freed while it runs: the maps of all scales, for a picture alone.
+        object.__setattr__(self, "_image", jax.jit(lambda *args: forward(*args).image))
 
     def synthesis(self, label, exemplar, exemplar_label, seed=0, valid=None):
         """As `generate`, but the whole Synthesis, with the alignments, on the device."""
-        batch = {
-            "label": np.asarray(label, np.int32),
-            "exemplar": np.asarray(exemplar, np.float32),
-            "exemplar_label": np.asarray(exemplar_label, np.int32),
-        }
-        return self._forward(self.params, self.statistics, self.vgg, batch, np.uint32(seed), valid)
+        return self._call(self._forward, label, exemplar, exemplar_label, seed, valid)
 
     def generate(self, label, exemplar, exemplar_label, seed=0, valid=None):
         """Synthesizes a batch.
@@ -71,7 +69,15 @@ class Model:
         Returns:
           [b, h, w, 3] float32 numpy array in [-1, 1].
         """
-        return np.asarray(self.synthesis(label, exemplar, exemplar_label, seed, valid).image)
+        return np.asarray(self._call(self._image, label, exemplar, exemplar_label, seed, valid))
+
+    def _call(self, program, label, exemplar, exemplar_label, seed, valid):
+        batch = {
+            "label": np.asarray(label, np.int32),
+            "exemplar": np.asarray(exemplar, np.float32),
+            "exemplar_label": np.asarray(exemplar_label, np.int32),
+        }
+        return program(self.params, self.statistics, self.vgg, batch, np.uint32(seed), valid)
 
 
 def load_model(workdir, step=None):

@@ -32,7 +32,7 @@ def check_batch_size(batch_size, mesh, even):
     if batch_size < 1 or batch_size % multiple:
         raise UserError(
             f"config.train.batch_size is {batch_size}; give a positive multiple of {multiple} "
-            f"({mesh.shape[DATA_AXIS]} devices{', both directions of each pair' if even else ''})"
+            f"(devices: {mesh.shape[DATA_AXIS]}{', both directions of each pair' if even else ''})"
         )
 
 

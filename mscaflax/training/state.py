@@ -23,7 +23,7 @@ class TrainState:
       discriminator: parameters.
       spectral: the spectral norms' vectors.
       discriminator_optimizer: optax state.
-      statistics: TapStatistics of the training photos.
+      statistics: TapStatistics of the training patches.
     """
 
     step: Any
@@ -79,7 +79,7 @@ def neutral_statistics():
 
 
 def measure_statistics(vgg, batches):
-    """Per-channel mean and deviation of the VGG taps over photos.
+    """Per-channel mean and deviation of the VGG taps over patches.
 
     Args:
       vgg: the VGG-16 parameters.

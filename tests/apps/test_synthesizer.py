@@ -25,7 +25,7 @@ def synthesizer(tiny_run):
 
 @pytest.fixture(scope="module")
 def exemplar(photo_folder):
-    """A square cut of a photo and of its map, of the size that training patches have."""
+    """A square cut of a photo and of its map."""
     photo = read_photo(photo_folder / "images/train/0.png")[16:48, 20:52]
     label = read_ids(photo_folder / "annotations/train/0.png")[16:48, 20:52]
     return photo, label
@@ -51,7 +51,8 @@ def test_padding_changes_nothing(synthesizer, layout, exemplar):
     """A map of a legal size, alone and on a larger canvas whose rest is padding: the same, to rounding."""
     model, classes = synthesizer.model, synthesizer.classes.num_classes
     content = layout[:48, :64].astype(np.int32)
-    photo, photo_label = to_float(exemplar[0])[None], exemplar[1][None]
+    photo, photo_label = (x[None] for x in synthesizer.legal_exemplar(*exemplar))
+    photo = to_float(photo)
     alone = model.generate(content[None], photo, photo_label, 3)
     canvas = np.random.default_rng(0).integers(0, classes + 1, (1, 64, 80))
     canvas[0, :48, :64] = content
@@ -68,7 +69,8 @@ def test_padding_changes_nothing(synthesizer, layout, exemplar):
 
 def test_the_padding_of_an_odd_size_holds_nothing(synthesizer, layout, exemplar, picture):
     """What `Synthesizer` writes into its padding does not matter, nor how much there is of it."""
-    photo, photo_label = to_float(exemplar[0])[None], exemplar[1][None]
+    photo, photo_label = (x[None] for x in synthesizer.legal_exemplar(*exemplar))
+    photo = to_float(photo)
     canvas = np.full((1, 64, 96), 2)
     canvas[0, :50, :70] = layout
     valid = np.zeros((1, 64, 96), bool)
@@ -111,6 +113,32 @@ def _louder(params):
     return jax.tree.map_with_path(scale, params)
 
 
+def test_an_exemplar_of_a_camera_size(synthesizer, layout, exemplar, picture):
+    """Six megapixels are more than a label map may have, but are made small before anything else happens."""
+    photo = np.asarray(Image.fromarray(exemplar[0]).resize((3000, 2000), Image.Resampling.NEAREST))
+    photo_label = np.asarray(Image.fromarray(exemplar[1]).resize((3000, 2000), Image.Resampling.NEAREST))
+    assert photo_label.size > MAX_PIXELS
+    assert synthesizer(layout, photo, photo_label).shape == picture.shape
+
+
+def test_photo_and_map_of_an_exemplar_stay_aligned(synthesizer):
+    label = np.zeros((90, 200), np.uint8)
+    label[:, 80:] = 1
+    photo = np.stack([label * 200] * 3, axis=-1)
+    resized, resized_label = synthesizer.legal_exemplar(photo, label)
+    assert np.abs(resized[..., 0] / 200 - resized_label).mean() < 0.02
+
+
+def test_a_diverged_model_is_said_in_a_line(synthesizer, layout, exemplar):
+    import jax
+
+    broken = dataclasses.replace(
+        synthesizer.model, params=jax.tree.map(lambda x: x * np.nan, synthesizer.model.params)
+    )
+    with pytest.raises(UserError, match="not finite: the training of this model has diverged"):
+        Synthesizer(broken)(layout, *exemplar)
+
+
 def test_the_exemplar_matters(synthesizer, layout, exemplar, picture):
     other = synthesizer(layout, 255 - exemplar[0], exemplar[1])
     assert (other != picture).any()
@@ -131,14 +159,14 @@ def test_files_and_arrays_ids_and_colours_give_the_same(synthesizer, layout, exe
 @pytest.mark.parametrize(
     ("size", "legal"),
     [
-        ((32, 32), (32, 32)),
-        ((8, 8), (32, 32)),
-        ((64, 128), (32, 64)),
-        ((100, 70), (48, 32)),
-        ((31, 33), (32, 32)),
-        ((1, 1), (32, 32)),
-        ((5000, 3), (256, 32)),
-        ((2, 4000), (32, 256)),
+        # The mean patch has 0.75 · min(short, long / 2) pixels, and comes to 32.
+        ((32, 32), (80, 80)),
+        ((8, 8), (80, 80)),
+        ((64, 128), (48, 80)),
+        ((100, 70), (80, 64)),
+        ((1, 1), (80, 80)),
+        ((5000, 3), (512, 48)),
+        ((2, 4000), (48, 512)),
     ],
 )
 def test_exemplars_of_any_shape_become_legal(synthesizer, size, legal):
@@ -158,7 +186,7 @@ PHOTO = np.zeros((32, 32, 3), np.uint8)
 @pytest.mark.parametrize(
     ("label", "photo", "photo_label", "message"),
     [
-        (SQUARE, PHOTO, SQUARE[:20], "the exemplar is 32x32 pixels, its label map 32x20"),
+        (SQUARE, PHOTO, SQUARE[:20], r"the exemplar is 32x32 pixels \(upright.*\), its label map 32x20"),
         (SQUARE + 99, PHOTO, SQUARE, r"the label map holds 99..99, allowed are 0..12 \(12 = unlabelled\)"),
         (SQUARE.astype(np.int32) - 1, PHOTO, SQUARE, "the label map holds -1..-1"),
         (SQUARE, PHOTO, SQUARE + 13, "the exemplar's label map holds 13..13"),
@@ -174,8 +202,9 @@ PHOTO = np.zeros((32, 32, 3), np.uint8)
             np.broadcast_to(SQUARE[:1, :1], (2049, 2048)),
             PHOTO,
             SQUARE,
-            "2048x2049 pixels, more than 4,194,304",
+            "2048x2049 pixels: make it smaller, at most 4,194,304 in all",
         ),
+        (np.broadcast_to(SQUARE[:1, :1], (9, 20_000)), PHOTO, SQUARE, "20000x9 pixels: .* 16,384 a side"),
         (SQUARE, PHOTO, None, "the exemplar's label map must be integers"),
         (SQUARE, None, SQUARE, "the exemplar must be uint8"),
     ],

@@ -229,6 +229,50 @@ def test_palettised_maps_are_indices_whatever_their_colours(tmp_path, labels, cl
     np.testing.assert_array_equal(got, np.where(label == 255, 3, label))
 
 
+def palettised(path, indices, colours):
+    image = Image.frombytes("P", indices.shape[::-1], indices.tobytes())
+    image.putpalette(np.array(colours, np.uint8).tobytes())
+    image.save(path)
+    return path
+
+
+def test_palettised_maps_whose_indices_were_reordered_are_refused(tmp_path, classes):
+    sky, road, house = classes.palette
+    unlabelled = tuple(classes.palette_array[-1])
+    label = np.tile(np.arange(2, dtype=np.uint8), (8, 4))
+    with pytest.raises(UserError) as error:
+        read_label_map(palettised(tmp_path / "a.png", label, [sky, house, road]), classes)
+    assert str(error.value) == (
+        f"{tmp_path}/a.png: index 1 shows the colour of house (2), so the indices were reordered and are no "
+        "ids: save the map as RGB in the classes' colours, or as gray ids"
+    )
+    with pytest.raises(UserError, match=r"index 0 shows the colour of unlabelled \(3\)"):
+        read_label_map(palettised(tmp_path / "b.png", label, [unlabelled, road, sky, house]), classes)
+    # The order of the ids, in the dataset's colours or in others, and colours of indices that do not occur.
+    for colours in ([sky, road, house], [sky, road, sky], [(1, 2, 3), sky, road], [road, (1, 2, 3)]):
+        got = read_label_map(palettised(tmp_path / "c.png", label, colours), classes)
+        np.testing.assert_array_equal(got, label)
+    label[0, 0] = 255
+    for last in (unlabelled, sky, (1, 2, 3)):
+        colours = [sky, road, house] + [(0, 0, 0)] * 252 + [last]
+        got = read_label_map(palettised(tmp_path / "d.png", label, colours), classes)
+        np.testing.assert_array_equal(got, np.where(label == 255, 3, label))
+
+
+def test_a_transparent_pixel_of_a_gray_map_is_unlabelled(tmp_path, classes, labels):
+    label, alpha = np.minimum(labels(4), 2), np.where(GRADIENT > 100, 255, 0).astype(np.uint8)
+    expected = np.where(alpha == 0, 3, label)
+    path = saved(tmp_path / "a.png", np.stack([label, alpha], -1), "LA")
+    np.testing.assert_array_equal(read_label_map(path, classes), expected)
+
+
+@pytest.mark.parametrize(("colour_type", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_maps_of_16_bits_with_colour_or_alpha_are_refused(tmp_path, classes, colour_type, channels):
+    samples = np.ones((8, 8, channels), np.uint16)
+    with pytest.raises(UserError, match="a.png: 16 bits with colour or alpha: save the map as an 8-bit"):
+        read_label_map(raw_png(tmp_path / "a.png", samples, 16, colour_type), classes)
+
+
 @pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
 def test_gray_maps_of_any_depth_hold_plain_ids(tmp_path, classes, depth):
     label = np.tile(np.arange(min(3, 2**depth)), (8, 4))

@@ -1,4 +1,5 @@
 import io
+import os
 import shutil
 
 import numpy as np
@@ -93,11 +94,12 @@ def test_unusable_folders(tmp_path, make_folder):
         folder_inputs("made", **folders)
 
 
-def test_fingerprint_changes_with_files_sizes_and_classes_only(tmp_path, make_folder):
+def test_fingerprint_changes_with_files_and_classes_only(tmp_path, make_folder):
     folders = make_folder(tmp_path, {"train": 2})
     before = folder_inputs("made", **folders).fingerprint
     assert folder_inputs("made", **folders).fingerprint == before
-    moved = shutil.copytree(tmp_path, tmp_path / "copy")
+    # Without the files' times, as a copy from another machine may come.
+    moved = shutil.copytree(tmp_path, tmp_path / "copy", copy_function=shutil.copyfile)
     copies = {key: moved / path.name for key, path in folders.items()}
     assert folder_inputs("other", **copies).fingerprint == before
     with open(tmp_path / "images/train/train00.jpg", "ab") as file:
@@ -109,6 +111,35 @@ def test_fingerprint_changes_with_files_sizes_and_classes_only(tmp_path, make_fo
     (moved / "annotations/train/train01.png").unlink()
     fewer = folder_inputs("made", **copies).fingerprint
     assert len({before, longer, renamed, fewer}) == 4
+
+
+@pytest.mark.parametrize("file", ["images/train/train01.jpg", "annotations/train/train01.png"])
+def test_fingerprint_changes_with_an_edit_that_keeps_size_and_time(tmp_path, make_folder, file):
+    folders = make_folder(tmp_path, {"train": 2})
+    before = folder_inputs("made", **folders).fingerprint
+    path, data = tmp_path / file, bytearray((tmp_path / file).read_bytes())
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=times)
+    assert folder_inputs("made", **folders).fingerprint != before
+
+
+@pytest.mark.parametrize(
+    ("decoder", "culprit"), [("read_label_map", "annotations/train/train00.png"), ("photo_record", "images")]
+)
+def test_whatever_a_decoder_raises_is_a_problem_of_its_file(
+    tmp_path, make_folder, monkeypatch, decoder, culprit
+):
+    def fail(*arguments):
+        raise AttributeError("deep inside\nof Pillow")
+
+    inputs = folder_inputs("made", **make_folder(tmp_path, {"train": 1}))
+    monkeypatch.setattr(f"mscaflax.data.inputs.{decoder}", fail)
+    with pytest.raises(UserError) as error:
+        inputs.make(inputs.splits["train"][0])
+    assert str(error.value).startswith(f"{tmp_path / culprit}")
+    assert str(error.value).endswith(": cannot be used: AttributeError: deep inside of Pillow")
 
 
 def test_coco_stuff_layout(tmp_path, photo):
@@ -137,6 +168,15 @@ def test_scenes_are_rendered_by_split_and_index():
         assert label.max() < inputs.classes.num_classes
     assert (pictures[0][0] != pictures[2][0]).any()
     assert inputs.fingerprint != scenes_inputs(counts={"train": 2, "val": 1}, size=(64, 64)).fingerprint
+
+
+def test_the_fingerprint_of_scenes_tells_the_renderers_version_and_no_encoders(monkeypatch):
+    before = scenes_inputs().fingerprint
+    with monkeypatch.context() as patch:
+        patch.setattr("mscaflax.data.inputs.encode_png", lambda array: b"as another Pillow compresses")
+        assert scenes_inputs().fingerprint == before
+    monkeypatch.setattr("mscaflax.data.scenes.RENDERER_VERSION", 0)
+    assert scenes_inputs().fingerprint != before
 
 
 def test_real_photos_pass_the_checks(shared_data):

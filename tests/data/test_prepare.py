@@ -1,5 +1,4 @@
 import dataclasses
-import fcntl
 import io
 import signal
 import subprocess
@@ -53,14 +52,13 @@ def test_prepared_dataset_opens_with_everything_in_it(tmp_path, make_folder, lab
     source = dataset.source("train")
     assert len(source) == 3
     examples = [source[i] for i in range(3)]
-    assert source.__getitems__([2, 0]) == [examples[2], examples[0]]
     assert sorted(example["name"] for example in examples) == ["train00", "train01", "train02"]
     for example in examples:
         assert example["image"] == (tmp_path / f"images/train/{example['name']}.jpg").read_bytes()
         label = np.asarray(Image.open(io.BytesIO(example["label"])))
         seed = int(example["name"][-1]) + 1
         np.testing.assert_array_equal(label, np.where(labels(seed) == 255, 3, labels(seed)))
-    with pytest.raises(UserError, match="no split 'test'; it has train, val"):
+    with pytest.raises(UserError, match="no split 'test'; it has train, val: .*val_split or --split"):
         dataset.source("test")
 
 
@@ -181,15 +179,6 @@ def test_an_interrupt_leaves_nothing_and_the_next_call_succeeds(tmp_path, make_f
     assert not prepare(inputs, tmp_path / "data", workers=1).reused
 
 
-def test_two_runs_at_once_do_not_mix(tmp_path, make_folder):
-    inputs = folder_inputs("made", **make_folder(tmp_path, {"train": 1}))
-    (tmp_path / "data").mkdir()
-    with open(tmp_path / "data/.made.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="another process is preparing made"):
-            prepare(inputs, tmp_path / "data", workers=1)
-
-
 def test_wrong_arguments(tmp_path, make_folder):
     inputs = folder_inputs("made", **make_folder(tmp_path, {"train": 1}))
     with pytest.raises(UserError, match=r"'my-data' cannot name a dataset: use small letters"):
@@ -208,7 +197,7 @@ def test_wrong_arguments(tmp_path, make_folder):
 def test_open_dataset_names_the_command_that_makes_it(tmp_path):
     with pytest.raises(UserError, match=r"mscaflax prepare --name=scenes --data_dir=/") as error:
         open_dataset("scenes", tmp_path)
-    assert str(tmp_path) in str(error.value)
+    assert str(tmp_path) in str(error.value) and "the folder that holds it by --data_dir" in str(error.value)
     with pytest.raises(UserError, match="--name=mine --images=DIR --annotations=DIR --classes=FILE"):
         open_dataset("mine", tmp_path)
     with pytest.raises(UserError, match="--name=coco_stuff --source=DIR"):

@@ -188,3 +188,36 @@ def test_a_picture_uses_its_range_without_clipping():
         image, _ = render(layout, style, SMALL)
         assert (image == 255).all(-1).mean() < 0.02 and (image == 0).all(-1).mean() < 0.02
         assert image.astype(float).std() > 8
+
+
+# Pixels, and mean red, green and blue, of each class that covers at least 1% of scene i of val at 64x128.
+RENDERED_BY_VERSION_1 = {
+    0: {"sky": (2348, 177, 179, 164), "cloud": (394, 180, 173, 163), "mountain": (652, 185, 163, 151),
+        "tree": (747, 160, 110, 71), "water": (294, 142, 166, 163), "sand": (3353, 187, 181, 163),
+        "building": (283, 179, 159, 137), "window": (84, 155, 152, 134)},
+    1: {"sky": (3175, 90, 93, 130), "cloud": (543, 88, 96, 129), "grass": (3096, 61, 83, 64),
+        "tree": (592, 37, 54, 46), "road": (300, 66, 75, 94), "building": (357, 79, 79, 91)},
+    2: {"sky": (2787, 176, 200, 214), "cloud": (379, 206, 209, 218), "mountain": (243, 136, 141, 151),
+        "grass": (320, 186, 161, 103), "tree": (913, 181, 150, 88), "water": (1517, 146, 174, 164),
+        "sand": (1721, 213, 202, 166), "building": (201, 182, 163, 153)},
+    4: {"sky": (1067, 154, 199, 227), "cloud": (177, 211, 219, 223), "grass": (567, 114, 154, 100),
+        "tree": (1296, 125, 134, 104), "road": (743, 214, 200, 175), "building": (3343, 168, 146, 148),
+        "window": (941, 84, 104, 132)},
+    6: {"sky": (2307, 190, 185, 167), "sun": (93, 238, 230, 171), "cloud": (608, 200, 169, 158),
+        "mountain": (690, 165, 154, 142), "grass": (1539, 116, 146, 61), "tree": (1088, 112, 118, 70),
+        "water": (1346, 146, 155, 119), "sand": (246, 198, 166, 138), "snow": (275, 209, 188, 173)},
+}  # fmt: skip
+
+
+def test_what_is_drawn_changes_only_with_the_renderers_version():
+    advice = "the scenes look different: raise RENDERER_VERSION, and pin them anew"
+    assert scenes.RENDERER_VERSION == 1, advice
+    for index, expected in RENDERED_BY_VERSION_1.items():
+        image, label = render(*scene("val", index), (64, 128))
+        areas = np.bincount(label.ravel(), minlength=12)
+        assert {CLASS_NAMES[k] for k in np.flatnonzero(areas >= 0.01 * label.size)} == expected.keys(), advice
+        for name, (area, *colour) in expected.items():
+            inside = label == CLASS_NAMES.index(name)
+            # Room for other roundings, on another CPU or with another numpy.
+            assert abs(inside.sum() - area) <= 4, (index, name, advice)
+            assert np.abs(image[inside].mean(0) - colour).max() < 0.8, (index, name, advice)

@@ -1,5 +1,8 @@
+from functools import partial
+
 import pytest
 
+from mscaflax.data.inputs import SceneItem, scene_example
 from mscaflax.data.workers import Failure, attempt, parallel_map
 from mscaflax.errors import UserError
 
@@ -16,9 +19,20 @@ def fail(number):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_results_come_in_order_with_failures_in_their_places(workers):
-    # int.__floordiv__ and the like would do; the functions must be importable by the processes.
-    results = list(parallel_map(len, ["a" * n for n in range(50)], workers))
-    assert results == list(range(50))
+    # Processes import what they run, and this module is none that they could import.
+    items = [SceneItem("nowhere" if n % 7 == 3 else "val", n) for n in range(30)]
+    results = list(parallel_map(partial(scene_example, size=(2, 4)), items, workers))
+    for n, result in enumerate(results):
+        if n % 7 == 3:
+            assert isinstance(result, Failure) and result.startswith("scenes has no split 'nowhere'")
+        else:
+            assert result["name"] == f"val_{n:05d}"
+    assert len(results) == 30
+
+
+def test_an_error_in_a_process_that_is_no_user_error_is_raised():
+    with pytest.raises(TypeError, match=r"'int' has no len|of type 'int'"):
+        list(parallel_map(len, ["a", 5], 2))
 
 
 def test_a_user_error_becomes_a_failure_and_other_errors_pass():

@@ -1,6 +1,5 @@
 """Checkpoints of a toy state: nothing here compiles a network."""
 
-import json
 import shutil
 
 import jax
@@ -8,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mscaflax.config import load_config
+from mscaflax.config import config_to_json, load_config
 from mscaflax.data.classes import ClassTable
 from mscaflax.errors import UserError
 from mscaflax.nets.encoders import TapStatistics
@@ -19,7 +18,6 @@ from mscaflax.training.checkpoint import (
     load_description,
     restore_model,
     store_description,
-    write_atomically,
 )
 from mscaflax.training.sharding import make_mesh, replicated
 from mscaflax.training.state import TrainState
@@ -131,7 +129,7 @@ def test_no_checkpoint(tmp_path):
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"model": 3', "\xff"])
 @pytest.mark.parametrize("file", ["config.json", "classes.json"])
 def test_damaged_descriptions_are_named(file, content, tmp_path):
-    store_description(tmp_path, load_config(["--config=tiny"]), CLASSES)
+    store_description(tmp_path, load_config(["--config=tiny"]), CLASSES, "f")
     (tmp_path / file).write_bytes(content.encode("latin-1"))
     with pytest.raises(UserError, match=str(tmp_path / file)):
         load_description(tmp_path)
@@ -148,19 +146,19 @@ def test_a_workdir_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     for place in ("file", "file/below"):
         with pytest.raises(UserError, match=f"--workdir={tmp_path / place}"):
-            store_description(tmp_path / place, load_config(["--config=tiny"]), CLASSES)
+            store_description(tmp_path / place, load_config(["--config=tiny"]), CLASSES, "f")
 
 
 def test_the_home_folder_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    store_description("~/run", load_config(["--config=tiny"]), CLASSES)
+    store_description("~/run", load_config(["--config=tiny"]), CLASSES, "f")
     assert load_description(tmp_path / "run") == load_description("~/run")
 
 
 @pytest.fixture
 def begun(workdir, tmp_path):
     """A workdir with checkpoints and the config `tiny`."""
-    store_description(tmp_path / "run", load_config(["--config=tiny"]), CLASSES)
+    store_description(tmp_path / "run", load_config(["--config=tiny"]), CLASSES, "f")
     shutil.copytree(workdir, tmp_path / "run", dirs_exist_ok=True)
     return tmp_path / "run"
 
@@ -176,7 +174,7 @@ def test_another_config_is_refused_with_the_difference(begun):
     before = (begun / "config.json").read_bytes()
     difference = r"another config .*loss\.l1: 5\.0 != 2\.0; model\.num_regions: 4 != 7"
     with pytest.raises(UserError, match=difference):
-        store_description(begun, other, CLASSES)
+        store_description(begun, other, CLASSES, "f")
     assert (begun / "config.json").read_bytes() == before
 
 
@@ -185,7 +183,7 @@ def test_free_settings_may_change(begun):
     config = load_config(
         ["--config=tiny", *(f"--config.{key}={values.get(key, 77)}" for key in FREE_SETTINGS)]
     )
-    store_description(begun, config, CLASSES)
+    store_description(begun, config, CLASSES, "f")
     assert load_description(begun)[0].train.steps == 77
     assert load_description(begun)[0].data.data_dir == "elsewhere"
 
@@ -193,29 +191,40 @@ def test_free_settings_may_change(begun):
 def test_checkpoints_without_a_config_are_left_alone(begun):
     (begun / "config.json").unlink()
     with pytest.raises(UserError, match="holds checkpoints but no config.json"):
-        store_description(begun, load_config(["--config=tiny"]), CLASSES)
+        store_description(begun, load_config(["--config=tiny"]), CLASSES, "f")
 
 
 def test_other_classes_are_refused(begun):
     other = ClassTable(("sky", "street"), CLASSES.palette)
     with pytest.raises(UserError, match="holds a run with other classes"):
-        store_description(begun, load_config(["--config=tiny"]), other)
+        store_description(begun, load_config(["--config=tiny"]), other, "f")
     assert load_description(begun)[1] == CLASSES
 
 
+def test_another_version_of_the_dataset_is_refused(begun):
+    config = load_config(["--config=tiny"])
+    with pytest.raises(UserError, match="prepared anew since .*choose another --workdir"):
+        store_description(begun, config, CLASSES, "other photos")
+    (begun / "dataset.json").write_text("[")
+    with pytest.raises(UserError, match="dataset.json is damaged"):
+        store_description(begun, config, CLASSES, "f")
+    (begun / "dataset.json").unlink()
+    store_description(begun, config, CLASSES, "f")
+
+
+def test_steps_may_change_unless_the_rates_fall_towards_them(begun):
+    config = load_config(["--config=tiny", "--config.optimizer.decay_from=0.5"])
+    (begun / "config.json").write_text(config_to_json(config))
+    store_description(begun, config, CLASSES, "f")
+    longer = load_config(["--config=tiny", "--config.optimizer.decay_from=0.5", "--config.train.steps=99"])
+    with pytest.raises(UserError, match="train.steps: 8 != 99"):
+        store_description(begun, longer, CLASSES, "f")
+
+
 def test_before_the_first_checkpoint_the_config_may_change(tmp_path):
-    store_description(tmp_path, load_config(["--config=tiny"]), CLASSES)
-    store_description(tmp_path, load_config(["--config=tiny", "--config.seed=5"]), CLASSES)
+    store_description(tmp_path, load_config(["--config=tiny"]), CLASSES, "f")
+    store_description(tmp_path, load_config(["--config=tiny", "--config.seed=5"]), CLASSES, "f")
     assert load_description(tmp_path)[0].seed == 5
-
-
-def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "config.json"
-    write_atomically(path, json.dumps({"a": 1}))
-    monkeypatch.setattr("pathlib.Path.replace", lambda self, target: (_ for _ in ()).throw(OSError("full")))
-    with pytest.raises(OSError, match="full"):
-        write_atomically(path, json.dumps({"a": 2}))
-    assert json.loads(path.read_text()) == {"a": 1}
 
 
 def test_a_workdir_has_one_training_at_a_time(tmp_path):

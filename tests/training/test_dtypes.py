@@ -1,4 +1,4 @@
-"""Walks the train step's program: in bfloat16, no convolution and no large product is left in float32."""
+"""Walks the train step's program: in bfloat16, no product over positions is left in float32."""
 
 import functools
 import re
@@ -13,8 +13,8 @@ from mscaflax.training.experiment import build_experiment
 from mscaflax.training.state import init_state, neutral_statistics
 from mscaflax.training.step import train_step
 
-# Products that stay in float32: γ's inputs and MLP, the power iteration of the spectral norms.
-FLOAT32_PRODUCTS = re.compile(r"\._gate/|\._spectral_normalize")
+# Products that stay in float32: γ's perceptron over K regions, the power iteration of the spectral norms.
+FLOAT32_PRODUCTS = re.compile(r"/gate_(hidden|out)(/|$)|\._spectral_normalize")
 
 
 def equations(jaxpr):

@@ -97,9 +97,11 @@ def test_every_model_value_reaches_the_network():
         ("model.hidden_channels=(8,)", "config.model.hidden_channels has 1 entries"),
         ("model.attention_scales=(True,)", "config.model.attention_scales has 1 entries"),
         ("model.num_regions=0", "config.model.num_regions is 0; it must be at least 1"),
+        ("discriminator.channels=()", "config.discriminator needs at least one hidden layer"),
+        ("discriminator.num_scales=0", "config.discriminator needs at least one hidden layer and one scale"),
         (
-            "model.attention_scales=(True, True, False, True, True)",
-            "config.model.modulation 'decoupled' needs the attention on at every scale",
+            "discriminator.num_scales=4",
+            "too many layers or scales for patches of 32: the last hidden layer would",
         ),
         ("data.size=40", "config.data.size is 40; it must be a multiple of 16"),
         ("data.size=16", "config.data.size is 16; it must be a multiple of 16, at least 32"),

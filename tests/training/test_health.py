@@ -16,7 +16,8 @@ def test_effective_number():
 
 
 def alignment(attention, assignment, gate, values):
-    return Alignment(np.zeros((B, 7, 2, N)), assignment, values, attention, gate)
+    # What the masked regions hold is no matter of the cosine.
+    return Alignment(np.zeros((B, 7, 2, N)), assignment, np.ones((B, K, N)), attention, gate, values)
 
 
 def health(alignment):

@@ -147,7 +147,7 @@ def test_one_step_changes_both_networks_and_no_type(name, request):
 def test_half_precision_agrees_with_full(toy, half):
     (_, metrics), (_, full) = half.step(half.initial), toy.step(toy.initial)
     for name in ("l1", "perceptual", "feature_matching"):
-        # bfloat16 has three digits, and noise strengths are still zero.
+        # bfloat16 has three digits.
         assert metrics[f"loss/{name}"] == pytest.approx(float(full[f"loss/{name}"]), rel=0.05), name
 
 
