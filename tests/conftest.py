@@ -73,7 +73,6 @@ def tiny_arguments(prepared_photos) -> list[str]:
         "--config=tiny",
         "--config.data.name=photos",
         f"--config.data.data_dir={prepared_photos}",
-        "--config.optimizer.decay_from=0.5",
         "--config.train.steps=4",
         "--config.train.batch_size=2",
         "--config.train.log_every=1",

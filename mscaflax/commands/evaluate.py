@@ -17,6 +17,13 @@ def _positive(text: str) -> int:
     return value
 
 
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"{value} is outside 0..{2**32 - 1}")
+    return value
+
+
 def _natural(text: str) -> int:
     value = int(text)
     if value < 0:
@@ -31,7 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", help="split of the dataset (default: the config's val_split)")
     parser.add_argument("--pairs", type=_positive, default=100, metavar="N", help="pairs (default: 100)")
     parser.add_argument("--batch_size", type=_positive, default=16, metavar="N", help="default: 16")
-    parser.add_argument("--seed", type=_natural, default=0, metavar="N", help="draws the pairs (default: 0)")
+    parser.add_argument(
+        "--seed",
+        type=_seed,
+        default=0,
+        metavar="N",
+        help="draws the pairs, the outputs' noise and the bootstrap samples; 0..2^32-1 (default: 0)",
+    )
     parser.add_argument("--step", type=_natural, metavar="N", help="checkpoint to take (default: the last)")
     parser.add_argument("--data_dir", metavar="DIR", help="where datasets lie (default: as in the config)")
 
@@ -75,11 +88,12 @@ def run(args: argparse.Namespace) -> int:
         source,
         dataset=dataset.name,
         split=split,
+        fingerprint=dataset.fingerprint,
         count=args.pairs,
         size=data.size,
         num_classes=model.classes.num_classes,
         seed=args.seed,
-        side_range=tuple(data.side_range),
+        side_range=data.side_range,
     )
     weights = protocol.load_lpips_weights()
     columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -96,9 +110,19 @@ def run(args: argparse.Namespace) -> int:
         )
     report = {
         "config": json.loads(config_to_json(model.config)),
-        "dataset": {"name": dataset.name, "split": split, "photos": len(source)},
+        "dataset": {
+            "fingerprint": dataset.fingerprint,
+            "name": dataset.name,
+            "photos": len(source),
+            "split": split,
+        },
         "metrics": evaluation.metrics,
-        "pairs": {"n": len(pairs.names), "seed": args.seed, "sha256": pairs.sha256()},
+        "pairs": {
+            "n": len(pairs.names),
+            "photos": len(set(pairs.photos.tolist())),
+            "seed": args.seed,
+            "sha256": pairs.sha256(),
+        },
         "seconds": round(time.perf_counter() - started, 1),
         "size": data.size,
         "step": model.step,

@@ -26,6 +26,7 @@ SC 2011), a counter-based generator that needs no state.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +46,21 @@ class PatchPair:
     exemplar: tuple[int, int]
 
 
+def check_side_range(side_range: Sequence[float]) -> tuple[float, float]:
+    """Returns `side_range` as a pair.
+
+    Raises:
+      UserError: it is not two numbers with 0 < lo <= hi <= 1.
+    """
+    bounds = tuple(side_range) if isinstance(side_range, Sequence) else ()
+    if len(bounds) != 2 or not all(isinstance(bound, (int, float)) for bound in bounds):
+        raise UserError(f"side_range is {side_range!r}: give two numbers with 0 < low <= high <= 1")
+    low, high = bounds
+    if not 0 < low <= high <= 1:
+        raise UserError(f"side_range is {bounds}: give two numbers with 0 < low <= high <= 1")
+    return low, high
+
+
 def side_bounds(height: int, width: int, side_range: tuple[float, float] = (0.5, 1.0)) -> tuple[int, int]:
     """Smallest and largest side, in pixels, of a patch pair of a photo of `height` x `width` pixels.
 
@@ -52,11 +68,9 @@ def side_bounds(height: int, width: int, side_range: tuple[float, float] = (0.5,
     lies between (a narrow range, a tiny photo), both are the upper bound rounded down.
 
     Raises:
-      UserError: the photo has no room for two squares, or `side_range` is not 0 < lo <= hi <= 1.
+      UserError: the photo has no room for two squares, or as `check_side_range`.
     """
-    low, high = side_range
-    if not 0 < low <= high <= 1:
-        raise UserError(f"side_range is {tuple(side_range)}: give two numbers with 0 < low <= high <= 1")
+    low, high = check_side_range(side_range)
     largest = min(height, width, max(height, width) / 2)
     upper = math.floor(high * largest)
     if upper < 1:

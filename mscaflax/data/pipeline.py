@@ -2,10 +2,12 @@
 
 The batch of step n is a pure function of (dataset, seed, n). Nothing is skipped or carried over: a run that
 resumes at step n asks for batch n and has it at once. Example j of batch n has the position
-g = n * batch_size + j in an endless stream; epoch g // N is a permutation of the N photos (`index_shuffle`,
-a permutation that takes no memory), and everything random about the example comes from Philox words keyed by
-(seed, g). So with several processes, each reading a contiguous slice of every batch, no photo is read twice
-in an epoch, and the global batch does not depend on their number.
+g = n * batch_size + j in an endless stream, and is drawn from pair p of an endless stream of pairs: p = g, or
+p = g // 2 where every pair serves in both directions. Epoch p // N is a permutation of the N photos
+(`index_shuffle`, a permutation that takes no memory); the squares and the mirroring come from Philox words
+keyed by (seed, p); which square is the target, and whether it is its own exemplar, follows from g alone. So
+with several processes, each reading a contiguous slice of every batch, no photo gives two pairs in an epoch,
+and the global batch does not depend on their number.
 
 Random access to the encoded photos runs in `tf.numpy_function` (array_record has no tf.data reader);
 decoding, cropping and resizing are TensorFlow ops, in parallel and in a fixed order.
@@ -15,13 +17,13 @@ import os
 import struct
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from typing import Any, Protocol
 
 import numpy as np
 
-from mscaflax.data.pairs import WORDS_PER_PAIR, random_words, sample_pair
+from mscaflax.data.pairs import WORDS_PER_PAIR, check_side_range, random_words, sample_pair
 from mscaflax.data.tensorflow import import_tensorflow
 from mscaflax.errors import UserError
 
@@ -48,12 +50,13 @@ class BatchIterator(Iterator[Batch]):
       batches: number of batches handed out so far.
     """
 
-    def __init__(self, dataset: Any, failures: list[UserError]):
+    def __init__(self, dataset: Any, reader: "_Reader", positions: Callable[[int], Iterable[int]]):
+        """`positions(n)`: those of the n-th batch from here, for the message if it cannot be made."""
         self._held = [dataset.as_numpy_iterator()]
         # Also runs at exit: threads of tf.data that still wait for the interpreter's lock while it shuts
         # down would never get it, and the program would hang.
         weakref.finalize(self, self._held.clear)
-        self._failures = failures
+        self._reader, self._positions = reader, positions
         self.waited_seconds = 0.0
         self.batches = 0
 
@@ -63,7 +66,7 @@ class BatchIterator(Iterator[Batch]):
         try:
             batch = next(self._held[0])
         except errors.OpError as error:
-            raise self._failures[0] if self._failures else _unreadable(error) from error
+            raise self._reader.explain(error, self._positions(self.batches)) from error
         finally:
             self.waited_seconds += time.perf_counter() - start
         self.batches += 1
@@ -140,8 +143,10 @@ def pair_batches(
         return k // local * batch_size + offset + k % local
 
     dataset = tf.data.Dataset.range(start_step * local, np.iinfo(np.int64).max).map(position)
-    dataset = _examples(dataset, reader, len(source), seed, size, num_classes, threads, _BATCH_KEYS)
-    return BatchIterator(dataset.batch(local, drop_remainder=True).prefetch(prefetch), reader.failures)
+    dataset = _examples(dataset, reader, size, num_classes, threads, _BATCH_KEYS)
+    dataset = dataset.batch(local, drop_remainder=True).prefetch(prefetch)
+    first = start_step * local
+    return BatchIterator(dataset, reader, lambda n: [position(first + n * local + j) for j in range(local)])
 
 
 def evaluation_pairs(
@@ -171,13 +176,10 @@ def evaluation_pairs(
     if count < 1:
         raise UserError(f"{count} evaluation pairs: ask for at least one")
     tf = import_tensorflow()
-    reader = _Reader(
-        source, seed, _EVALUATION_STREAM, side_range, flip=False, self_share=0, both_directions=False
-    )
+    reader = _Reader(source, seed, _EVALUATION_STREAM, side_range)
     keys = (*_BATCH_KEYS, "name", "index", "boxes")
-    positions = tf.data.Dataset.range(count)
-    dataset = _examples(positions, reader, len(source), seed, size, num_classes, threads, keys)
-    pairs = next(BatchIterator(dataset.batch(count), reader.failures))
+    dataset = _examples(tf.data.Dataset.range(count), reader, size, num_classes, threads, keys)
+    pairs = next(BatchIterator(dataset.batch(count), reader, lambda n: range(count)))
     pairs["name"] = np.array([name.decode() for name in pairs["name"]], object)
     return pairs
 
@@ -185,7 +187,7 @@ def evaluation_pairs(
 class _Reader:
     """The Python side of the pipeline: fetches records, draws their pairs, and keeps what went wrong.
 
-    TensorFlow turns an exception of a `numpy_function` into text, so `failures` holds the originals.
+    TensorFlow turns an exception of a `numpy_function` into text, so `_failures` holds the originals.
     """
 
     def __init__(
@@ -194,9 +196,9 @@ class _Reader:
         seed: int,
         stream: int,
         side_range: tuple[float, float],
-        flip: bool,
-        self_share: float,
-        both_directions: bool,
+        flip: bool = False,
+        self_share: float = 0.0,
+        both_directions: bool = False,
     ):
         if not 0 <= seed < 1 << 63:
             raise UserError(f"seed {seed} must lie in 0..2^63-1")
@@ -204,17 +206,25 @@ class _Reader:
             raise UserError(f"self share {self_share} must lie in 0..1")
         if not len(source):
             raise UserError("the dataset has no photos: prepare it again")
-        self.failures: list[UserError] = []
-        self._source, self._side_range, self._flip = source, side_range, flip
+        self._failures: list[UserError] = []
+        self._source, self._side_range, self._flip = source, check_side_range(side_range), flip
         self._seed, self._stream = seed, stream
-        self.uses_of_a_pair = 2 if both_directions else 1
+        self._uses_of_a_pair = 2 if both_directions else 1
         self._share = Fraction(self_share).limit_denominator(1_000_000)
+
+    def index(self, position: Any) -> Any:
+        """The photo at a position: a TensorFlow op of one."""
+        tf = import_tensorflow()
+        pair, photos = position // self._uses_of_a_pair, len(self._source)
+        seed = tf.stack([tf.constant(self._seed, tf.int64), pair // photos])
+        last = tf.constant(photos - 1, tf.int64)
+        return tf.random.experimental.index_shuffle(pair % photos, seed=seed, max_index=last)
 
     def load(self, position: np.ndarray, index: np.ndarray) -> tuple:
         """(position, index) -> encoded photo, encoded map, name, boxes int32 [2, 3], mirrored."""
         record = self._source[int(index)]
         name = record["name"]
-        pair_position, use = divmod(int(position), self.uses_of_a_pair)
+        pair_position, use = divmod(int(position), self._uses_of_a_pair)
         words = random_words(self._seed, self._stream, pair_position, WORDS_PER_PAIR + 1)
         try:
             pair = sample_pair(*_png_size(record["label"]), words[:WORDS_PER_PAIR], self._side_range)
@@ -237,20 +247,39 @@ class _Reader:
             f"{name.decode()}: label {largest} is outside 0..{classes}: prepare the dataset again"
         )
 
+    def explain(self, error: Exception, positions: Iterable[int]) -> UserError:
+        """What to say of TensorFlow's error in making the examples at `positions`."""
+        if self._failures:
+            return self._failures[0]
+        tf = import_tensorflow()
+        # It does not say which record it was: they are tried one by one.
+        for position in positions:
+            index = int(self.index(tf.constant(position, tf.int64)))
+            name = f"photo {index}"
+            try:
+                record = self._source[index]
+                name = record["name"]
+                _decode(record["image"], record["label"])
+            except Exception as found:
+                error = found
+                break
+        else:
+            name = "a record of the dataset"
+        reason = " ".join(str(error).split()).rpartition(": ")[2]
+        return UserError(f"{name}: cannot be decoded ({reason[:200]}): prepare the dataset again")
+
     def _is_self(self, position: int) -> bool:
         numerator, denominator = self._share.as_integer_ratio()
         return (position + 1) * numerator // denominator > position * numerator // denominator
 
     def _fail(self, message: str) -> UserError:
-        self.failures.append(UserError(message))
-        return self.failures[-1]
+        self._failures.append(UserError(message))
+        return self._failures[-1]
 
 
 def _examples(
     positions: Any,
     reader: _Reader,
-    photos: int,
-    seed: int,
     size: int,
     num_classes: int,
     threads: int | None,
@@ -262,18 +291,12 @@ def _examples(
 
     @tf.autograph.experimental.do_not_convert
     def example(position):
-        pair = position // reader.uses_of_a_pair
-        index = tf.random.experimental.index_shuffle(
-            pair % photos, seed=tf.stack([tf.constant(seed, tf.int64), pair // photos]),
-            max_index=tf.constant(photos - 1, tf.int64),
-        )  # fmt: skip
+        index = reader.index(position)
         image, label, name, boxes, mirrored = tf.numpy_function(
             reader.load, [position, index], [tf.string, tf.string, tf.string, tf.int32, tf.bool]
         )
         boxes = tf.ensure_shape(boxes, [2, 3])
-        # decode_jpeg reads PNG as well; the accurate transform is the one other decoders use.
-        image = tf.io.decode_jpeg(image, channels=3, dct_method="INTEGER_ACCURATE")
-        label = tf.io.decode_png(label, channels=1)
+        image, label = _decode(image, label)
         largest = tf.cast(tf.reduce_max(label), tf.int32)
         fits = tf.reduce_all(tf.shape(image)[:2] == tf.shape(label)[:2]) & (largest <= num_classes)
         facts = [name, tf.shape(image), tf.shape(label), largest, tf.constant(num_classes)]
@@ -297,6 +320,14 @@ def _examples(
     return positions.map(example, num_parallel_calls=threads, deterministic=True).with_options(options)
 
 
+def _decode(image: Any, label: Any) -> tuple[Any, Any]:
+    """Encoded photo and map: uint8 [h, w, 3] and [h, w, 1]."""
+    tf = import_tensorflow()
+    # decode_jpeg reads PNG as well; the accurate transform is the one other decoders use.
+    image = tf.io.decode_jpeg(image, channels=3, dct_method="INTEGER_ACCURATE")
+    return image, tf.io.decode_png(label, channels=1)
+
+
 def _patch(image: Any, label: Any, box: Any, size: int, mirrored: Any) -> tuple[Any, Any]:
     """Cuts one patch out of uint8 [h, w, 3] and [h, w, 1]: float32 [size, size, 3], int32 [size, size]."""
     tf = import_tensorflow()
@@ -316,8 +347,3 @@ def _png_size(png: bytes) -> tuple[int, int]:
         raise UserError("its label map is no PNG: prepare the dataset again")
     width, height = struct.unpack(">II", png[16:24])
     return height, width
-
-
-def _unreadable(error: Exception) -> UserError:
-    reason = " ".join(str(error).split()).rpartition(": ")[2]
-    return UserError(f"a record of the dataset cannot be decoded ({reason[:200]}): prepare the dataset again")

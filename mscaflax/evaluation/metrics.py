@@ -1,11 +1,8 @@
-"""PSNR and SSIM of 8-bit images, and averages that can be merged.
+"""PSNR and SSIM of 8-bit images, and intervals of means over photos.
 
 Images come as float [-1, 1] and are rounded to 8 bits first, as a saved PNG would be: a metric of unrounded
 images is a number that nobody can reproduce from the files. Everything here is numpy in float64.
 """
-
-import dataclasses
-import math
 
 import numpy as np
 from scipy.ndimage import correlate1d
@@ -72,66 +69,39 @@ def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return score[:, 5:-5, 5:-5].mean(axis=(1, 2, 3))
 
 
-@dataclasses.dataclass(frozen=True)
-class Mean:
-    """A weighted mean that can be merged, whatever batches and devices the values came from.
-
-    Attributes:
-      total: sum of weight times value.
-      weight: sum of the weights.
-    """
-
-    total: float = 0.0
-    weight: float = 0.0
-
-    @classmethod
-    def of(cls, values: np.ndarray, mask: np.ndarray | None = None) -> "Mean":
-        """The mean of `values`, weighted by `mask` of the same shape (default: all ones).
-
-        Values of weight zero may be anything, NaN included: they are the padding of a short batch.
-
-        Raises:
-          ValueError: the shapes differ, or a weight is negative.
-        """
-        values = np.asarray(values, np.float64)
-        weights = np.ones_like(values) if mask is None else np.asarray(mask, np.float64)
-        if weights.shape != values.shape:
-            raise ValueError(f"values and mask must have one shape, got {values.shape} and {weights.shape}")
-        if (weights < 0).any():
-            raise ValueError("a weight is negative")
-        kept = weights > 0
-        return cls(math.fsum((values[kept] * weights[kept]).ravel()), math.fsum(weights[kept].ravel()))
-
-    def merge(self, other: "Mean") -> "Mean":
-        """The mean of both together."""
-        return Mean(self.total + other.total, self.weight + other.weight)
-
-    def compute(self) -> float:
-        """The mean; NaN of nothing."""
-        return self.total / self.weight if self.weight else math.nan
-
-
 def bootstrap_interval(
-    values: np.ndarray, *, seed: int = 0, samples: int = 2000, level: float = 0.95
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of independent values.
+    values: np.ndarray, photos: np.ndarray, *, seed: int = 0, samples: int = 2000, level: float = 0.95
+) -> tuple[float, float] | None:
+    """Percentile bootstrap interval of the mean of values, several of which may come from one photo.
+
+    The values of one photo are not independent. So photos are drawn, each with all its values: the cluster
+    bootstrap (Field and Welsh, "Bootstrapping clustered data", JRSS B 69(3), 2007). Where every photo has one
+    value it is the ordinary bootstrap.
 
     Args:
       values: [n], n at least 1, finite.
+      photos: integers [n], the photo that each value comes from.
       seed: of the resampling; the same call gives the same interval.
       samples: number of resamples.
       level: the share of resampled means inside of the interval.
 
     Returns:
-      (low, high).
+      (low, high); None if all values come from one photo, which cannot tell how photos differ.
 
     Raises:
-      ValueError: no values.
+      ValueError: no values, or shapes that differ.
     """
-    values = np.asarray(values, np.float64)
-    if values.ndim != 1 or not values.size:
-        raise ValueError(f"values must be [n] with n at least 1, got shape {values.shape}")
+    values, photos = np.asarray(values, np.float64), np.asarray(photos)
+    if values.ndim != 1 or not values.size or photos.shape != values.shape:
+        raise ValueError(f"values and photos must be [n], n at least 1: {values.shape}, {photos.shape}")
+    _, group, counts = np.unique(photos, return_inverse=True, return_counts=True)
+    if counts.size < 2:
+        return None
+    sums = np.bincount(group, values)
     rng = np.random.default_rng(seed)
-    means = np.array([values[rng.integers(values.size, size=values.size)].mean() for _ in range(samples)])
+    means = []
+    for _ in range(samples):
+        drawn = rng.integers(counts.size, size=counts.size)
+        means.append(sums[drawn].sum() / counts[drawn].sum())
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -17,19 +17,24 @@ class PairList:
 
     Attributes:
       dataset, split: where the photos come from.
+      fingerprint: of the dataset, so that lists of other photos are other lists.
       seed: that drew the pairs and the triples.
       names: the n photos' names.
+      photos: int [n], their places in the split; several pairs may come from one photo.
       boxes: int [n, 2, 3], (top, left, side) of target and exemplar patch in the photo, in pixels.
       triples: int [t, 3], for the swap test: the pair whose target is the layout, and the two pairs whose
-        exemplar patches are the exemplars a and b. Layouts go through the pairs in turn.
+        exemplar patches are the exemplars a and b. Layouts go through the pairs in turn. t = 0 if there are
+        fewer than three different photos, t = n otherwise.
       patches: uint8 [2n, h, w, 3], the targets, then the exemplars.
       labels: int32 [2n, h, w] in 0..C, their label maps.
     """
 
     dataset: str
     split: str
+    fingerprint: str
     seed: int
     names: tuple[str, ...]
+    photos: np.ndarray
     boxes: np.ndarray
     triples: np.ndarray
     patches: np.ndarray
@@ -44,6 +49,7 @@ class PairList:
         value = {
             "box": "top, left, side in pixels of the photo",
             "dataset": self.dataset,
+            "fingerprint": self.fingerprint,
             "pairs": pairs,
             "seed": self.seed,
             "size": int(self.patches.shape[1]),
@@ -63,6 +69,7 @@ def freeze_pairs(
     *,
     dataset: str,
     split: str,
+    fingerprint: str,
     count: int,
     size: int,
     num_classes: int,
@@ -73,7 +80,7 @@ def freeze_pairs(
 
     Args:
       source: random access to the photos of one split (`mscaflax.data.datasets.Source`).
-      dataset, split: names, for the record.
+      dataset, split, fingerprint: for the record, see `PairList`.
       count: number of pairs, and of swap triples.
       size: side of the patches, in pixels.
       num_classes: C.
@@ -81,7 +88,7 @@ def freeze_pairs(
       side_range: of the patches, see `mscaflax.data.pairs.side_bounds`.
 
     Raises:
-      UserError: fewer than three photos, or a photo that cannot be used.
+      UserError: a photo cannot be used, or an argument is out of range.
     """
     from mscaflax.data.pipeline import evaluation_pairs
 
@@ -91,8 +98,10 @@ def freeze_pairs(
     return PairList(
         dataset=dataset,
         split=split,
+        fingerprint=fingerprint,
         seed=seed,
         names=tuple(batch["name"]),
+        photos=np.asarray(batch["index"]),
         boxes=np.asarray(batch["boxes"]),
         triples=draw_triples(batch["index"], count, seed),
         patches=to_uint8(np.concatenate([batch["image"], batch["exemplar"]])),

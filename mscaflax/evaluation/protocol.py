@@ -9,6 +9,8 @@ Kinds of exemplar, each reported by itself:
 
 Patches and outputs are rounded to 8 bits before anything else happens to them, as if they had been saved as
 PNG.
+Intervals are of 95% and resample photos, since several pairs may come from one; a swap triple counts as its
+layout's photo.
 Shapes: n pairs, t swap triples, h = w the model's training size, C classes.
 """
 
@@ -24,9 +26,9 @@ from mscaflax.data.grids import Column
 from mscaflax.data.pixels import to_float, to_uint8
 from mscaflax.errors import UserError
 from mscaflax.evaluation import lpips as lpips_module
-from mscaflax.evaluation.metrics import Mean, bootstrap_interval, psnr, ssim
+from mscaflax.evaluation.metrics import bootstrap_interval, psnr, ssim
 from mscaflax.evaluation.pairlist import PairList
-from mscaflax.evaluation.swap import class_colours, score_swaps
+from mscaflax.evaluation.swap import class_colours, exemplar_distance, most_different, score_swaps
 
 LPIPS_NETS = ("vgg", "alex")
 _MIN_SSIM_SIZE = 11
@@ -129,11 +131,14 @@ def load_lpips_weights(nets: Sequence[str] = LPIPS_NETS) -> dict[str, lpips_modu
     return {net: jax.device_put(lpips_module.load_lpips(net)) for net in nets}
 
 
-def summarize(values: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """{"mean", "low", "high"}: the mean of [n] values and its 95% bootstrap interval, to six decimals."""
-    low, high = bootstrap_interval(values, seed=seed)
-    mean = Mean.of(values).compute()
-    return {"mean": round(mean, 6), "low": round(low, 6), "high": round(high, 6)}
+def summarize(values: np.ndarray, photos: np.ndarray, seed: int = 0) -> dict[str, float | None]:
+    """{"mean", "low", "high"}: the mean of [n] values and its 95% bootstrap interval, to six decimals.
+
+    `photos` [n] are the photos that the values come from; low and high are None if they are all one.
+    """
+    low, high = bootstrap_interval(values, photos, seed=seed) or (None, None)
+    found = {"mean": float(np.mean(values)), "low": low, "high": high}
+    return {key: None if value is None else round(value, 6) for key, value in found.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,12 +147,15 @@ class Evaluation:
 
     Attributes:
       metrics: by kind of exemplar: n and each metric's `summarize`.
-      swap: the swap test of the outputs and of the real patches: n, counted, `all` and `half` as `summarize`.
-      outputs: by kind: uint8 [n, h, w, 3]; `random` holds the t outputs for the triples' exemplars a.
+      swap: the swap test of the outputs and of the real patches: n; counted; `all`, the share of passes among
+        the counted triples; half_n and `half`, the same among the half of those counted in both rows whose
+        exemplars differ most. The shares as `summarize`, None where nothing counts. None without triples.
+      outputs: by kind: uint8 [n, h, w, 3]; `random` holds the t outputs for the triples' exemplars a, and is
+        missing without triples.
     """
 
     metrics: dict[str, dict[str, Any]]
-    swap: dict[str, dict[str, Any]]
+    swap: dict[str, dict[str, Any]] | None
     outputs: dict[str, np.ndarray]
 
 
@@ -184,7 +192,9 @@ def evaluate(
     n = len(pairs.names)
     first = np.arange(n)
     layouts, a, b = pairs.triples[:, 0], n + pairs.triples[:, 1], n + pairs.triples[:, 2]
-    requests = {"cross": (first, n + first), "self": (first, first), "a": (layouts, a), "b": (layouts, b)}
+    requests = {"cross": (first, n + first), "self": (first, first)}
+    if len(layouts):
+        requests |= {"a": (layouts, a), "b": (layouts, b)}
     outputs = {
         kind: synthesize(model, pairs, *request, batch_size=batch_size, seed=seed, advance=advance)
         for kind, request in requests.items()
@@ -195,32 +205,45 @@ def evaluate(
         scores = reconstruction_metrics(
             outputs[kind], pairs.patches[:n], batch_size=batch_size, weights=weights, advance=advance
         )
-        metrics[kind] = {"n": n, **{name: summarize(values, seed) for name, values in scores.items()}}
+        found = {name: summarize(values, pairs.photos, seed) for name, values in scores.items()}
+        metrics[kind] = {"n": n, **found}
 
+    pictures = {"cross": outputs["cross"], "self": outputs["self"]}
+    if not len(layouts):
+        return Evaluation(metrics, None, pictures)
     colours = class_colours(pairs.patches, pairs.labels, num_classes)
     made = [class_colours(outputs[kind], pairs.labels[layouts], num_classes) for kind in ("a", "b")]
     # The target patches of the photos that a and b were cut from.
     real = [colours.take(exemplar - n) for exemplar in (a, b)]
+    exemplars = colours.take(a), colours.take(b)
+    scores = {"outputs": score_swaps(*made, *exemplars), "real": score_swaps(*real, *exemplars)}
+    # One half for both rows: other triples would be another test.
+    comparable = scores["outputs"].counted & scores["real"].counted
+    half = most_different(exemplar_distance(*exemplars), comparable)
+    photos = pairs.photos[layouts]
     swap = {}
-    for name, (y_a, y_b) in {"outputs": made, "real": real}.items():
-        scores = score_swaps(y_a, y_b, colours.take(a), colours.take(b))
-        swap[name] = {"n": int(scores.counted.size), "counted": int(scores.counted.sum())}
-        for part, mask in {"all": scores.counted, "half": scores.most_different()}.items():
-            swap[name][part] = summarize(scores.passed[mask], seed) if mask.any() else None
-    pictures = {"cross": outputs["cross"], "self": outputs["self"], "random": outputs["a"]}
-    return Evaluation(metrics, swap, pictures)
+    for name, score in scores.items():
+        swap[name] = {"n": len(layouts), "counted": int(score.counted.sum()), "half_n": int(half.sum())}
+        for part, mask in {"all": score.counted, "half": half}.items():
+            swap[name][part] = summarize(score.passed[mask], photos[mask], seed) if mask.any() else None
+    return Evaluation(metrics, swap, pictures | {"random": outputs["a"]})
 
 
 def grid_columns(pairs: PairList, evaluation: Evaluation, classes: ClassTable, rows: int = 8) -> list[Column]:
     """The columns of the picture that goes with the numbers, for the first `rows` pairs."""
     n = len(pairs.names)
-    rows = min(rows, n, len(pairs.triples))
-    layouts, others = pairs.triples[:rows, 0], n + pairs.triples[:rows, 1]
+    first = np.arange(min(rows, n))
+    columns = [
+        Column("label map", classes.colorize(pairs.labels[first]), flat=True),
+        Column("target", pairs.patches[first]),
+        Column("exemplar", pairs.patches[n + first]),
+        Column("output", evaluation.outputs["cross"][first]),
+    ]
+    if evaluation.swap is None:
+        return columns
+    # The layout of triple i is that of pair i.
     return [
-        Column("label map", classes.colorize(pairs.labels[layouts]), flat=True),
-        Column("target", pairs.patches[layouts]),
-        Column("exemplar", pairs.patches[n + layouts]),
-        Column("output", evaluation.outputs["cross"][layouts]),
-        Column("another photo as exemplar", pairs.patches[others]),
-        Column("its output", evaluation.outputs["random"][:rows]),
+        *columns,
+        Column("another photo as exemplar", pairs.patches[n + pairs.triples[first, 1]]),
+        Column("its output", evaluation.outputs["random"][first]),
     ]

@@ -41,15 +41,18 @@ def versions() -> dict[str, str]:
 def _cell(value: Mapping[str, float] | None, form: str) -> str:
     if value is None:
         return "–"
+    if value["low"] is None:
+        return f"{value['mean']:{form}}"
     return f"{value['mean']:{form}} ({value['low']:{form}}–{value['high']:{form}})"
 
 
 def table(report: Mapping[str, Any]) -> str:
-    """The numbers of metrics.json as Markdown, with their 95% intervals."""
+    """The numbers of metrics.json as Markdown, with their 95% intervals where there are several photos."""
     names = [m for m in _METRICS if any(m in kind for kind in report["metrics"].values())]
     lines = [
         f"{report['dataset']['name']}, {report['dataset']['split']} split, {report['size']}×{report['size']} "
-        f"pixels, step {report['step']}; in parentheses the 95% bootstrap interval.",
+        f"pixels, step {report['step']}; in parentheses the 95% bootstrap "
+        "interval over photos.",
         "",
         "| exemplar | n | " + " | ".join(_METRICS[m][0] for m in names) + " |",
         "| --- |" + " ---: |" * (len(names) + 1),
@@ -57,11 +60,15 @@ def table(report: Mapping[str, Any]) -> str:
     for kind, values in report["metrics"].items():
         cells = [_cell(values.get(m), _METRICS[m][1]) for m in names]
         lines.append(f"| {_KINDS[kind]} | {values['n']} | " + " | ".join(cells) + " |")
+    if report["swap"] is None:
+        return "\n".join([*lines, "", "No swap test: it needs three different photos."]) + "\n"
+    half = report["swap"]["outputs"]["half_n"]
     lines += [
         "",
-        "Swap test, share of triples in which the style follows the exemplar (chance 50%):",
+        "Swap test, share of triples in which the style follows the exemplar (chance 50%). Half: of the "
+        f"triples counted in both rows, the {half} whose exemplars differ most.",
         "",
-        "| images | counted | all | half with the most different exemplars |",
+        "| images | counted | all | half |",
         "| --- | ---: | ---: | ---: |",
     ]
     for name, values in report["swap"].items():

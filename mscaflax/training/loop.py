@@ -311,7 +311,7 @@ class _Run:
 
     def _finite(self, step, metrics, only=None):
         """The metrics (`only` those named) as floats; raises UserError if one is not finite."""
-        row = _to_host({key: metrics[key] for key in only or metrics})
+        row = _to_host({key: value for key, value in metrics.items() if only is None or key in only})
         bad = [f"{key} = {row[key]}" for key in sorted(row) if not np.isfinite(row[key])]
         if bad:
             kept = self._checkpoints.latest()

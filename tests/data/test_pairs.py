@@ -6,7 +6,14 @@ import random
 import numpy as np
 import pytest
 
-from mscaflax.data.pairs import count_placements, placement, random_words, sample_pair, side_bounds
+from mscaflax.data.pairs import (
+    PatchPair,
+    count_placements,
+    placement,
+    random_words,
+    sample_pair,
+    side_bounds,
+)
 from mscaflax.errors import UserError
 
 
@@ -80,8 +87,41 @@ def test_words_depend_on_seed_stream_and_position_alone():
     assert len(set(words.values())) == len(words)
     assert random_words(1, 1, 7) == words[1, 1, 7]
     assert all(0 <= word < 2**64 for triple in words.values() for word in triple)
-    # Philox4x64-10 with a zero key: counter 1 of the authors' own generator, as numpy documents it.
-    assert random_words(0, 0, 0, 4) == tuple(np.random.Philox(key=0, counter=0).random_raw(4).tolist())
+
+
+def philox(counter, key):
+    """Philox4x64-10 as Salmon et al. (SC 2011, section 3.3) define it."""
+    (a, b, c, d), (k0, k1) = counter, key
+    for _ in range(10):
+        left, right = 0xD2E7470EE14C6C93 * a, 0xCA5A826395121157 * c
+        a, b, c, d = right >> 64 ^ b ^ k0, right % 2**64, left >> 64 ^ d ^ k1, left % 2**64
+        k0, k1 = (k0 + 0x9E3779B97F4A7C15) % 2**64, (k1 + 0xBB67AE8584CAA73B) % 2**64
+    return a, b, c, d
+
+
+def test_words_are_those_of_philox():
+    # The known answers of the authors' Random123 (tests/kat_vectors).
+    assert philox((0,) * 4, (0,) * 2) == (
+        0x16554D9ECA36314C, 0xDB20FE9D672D0FDC, 0xD7E772CEE186176B, 0x7E68B68AEC7BA23B,
+    )  # fmt: skip
+    assert philox((2**64 - 1,) * 4, (2**64 - 1,) * 2) == (
+        0x87B092C3013FE90B, 0x438C3C67BE8D0224, 0x9CC7D7C69CD777B6, 0xA09CAEBF594F0BA0,
+    )  # fmt: skip
+    for seed, stream, position in [(0, 0, 0), (5, 1, 2**40), (2**63 - 1, 0, 7)]:
+        assert random_words(seed, stream, position, 4) == philox((1, 0, 0, stream), (seed, position))
+
+
+def test_pairs_once_drawn_stay_as_they_are():
+    """Frozen evaluation pairs and resumed runs depend on it."""
+    assert random_words(5, 1, 2**40) == (0x268173D4E0D02186, 0x858052B1D8231B3D, 0xE148FC6724A44F52)
+    drawn = [sample_pair(288, 384, random_words(0, 1, position)) for position in range(3)]
+    assert drawn == [
+        PatchPair(129, (116, 210), (152, 58)),
+        PatchPair(109, (34, 32), (113, 189)),
+        PatchPair(154, (120, 211), (0, 5)),
+    ]
+    drawn = [sample_pair(100, 80, random_words(7, 0, position), (0.25, 0.75)) for position in range(2)]
+    assert drawn == [PatchPair(34, (20, 38), (66, 39)), PatchPair(35, (48, 35), (10, 41))]
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 0), (0, 5)])
@@ -98,9 +138,11 @@ def test_smallest_photos_work():
     assert side_bounds(288, 385, (0.75, 0.75)) == (144, 144)
 
 
-@pytest.mark.parametrize("side_range", [(0, 1), (0.8, 0.5), (0.5, 1.1)])
+@pytest.mark.parametrize(
+    "side_range", [(0, 1), (0.8, 0.5), (0.5, 1.1), (0.5,), (0.5, "1"), 0.5, "01", None, (math.nan, 1)]
+)
 def test_bad_side_range_is_refused(side_range):
-    with pytest.raises(UserError, match="side_range"):
+    with pytest.raises(UserError, match="side_range is .*: give two numbers with 0 < low <= high <= 1"):
         side_bounds(100, 100, side_range)
 
 

@@ -44,8 +44,10 @@ def evaluate(monkeypatch, tmp_path):
 
     def open_dataset(name, data_dir=None):
         opened.append((name, data_dir))
-        photos = [photo(i) for i in range(4)]
-        return types.SimpleNamespace(name=name, classes=CLASSES, source=lambda split: photos)
+        photos = [photo(i) for i in range(run.photos)]
+        return types.SimpleNamespace(
+            name=name, classes=CLASSES, fingerprint=run.fingerprint, source=lambda split: photos
+        )
 
     checkpoint = types.ModuleType("mscaflax.training.model")
     checkpoint.load_model = lambda workdir, step=None: Model()
@@ -56,7 +58,7 @@ def evaluate(monkeypatch, tmp_path):
     def run(output, *arguments):
         return main(["evaluate", f"--workdir={tmp_path}", f"--output={tmp_path / output}", *arguments])
 
-    run.opened = opened
+    run.opened, run.photos, run.fingerprint = opened, 4, "f"
     return run
 
 
@@ -81,9 +83,35 @@ def test_the_same_command_gives_the_same_files_but_for_the_seconds(evaluate, tmp
     assert other["pairs"]["sha256"] != reports[0]["pairs"]["sha256"]
 
 
+def test_results_tell_which_photos_they_are_of(evaluate, tmp_path):
+    reports = []
+    for fingerprint in "fg":
+        evaluate.fingerprint = fingerprint
+        assert evaluate(fingerprint, "--pairs=6") == 0
+        reports.append(json.loads((tmp_path / fingerprint / "metrics.json").read_text()))
+        assert json.loads((tmp_path / fingerprint / "pairs.json").read_text())["fingerprint"] == fingerprint
+    assert reports[0]["dataset"] == {"fingerprint": "f", "name": "toy", "photos": 4, "split": "val"}
+    assert reports[0]["pairs"]["sha256"] != reports[1]["pairs"]["sha256"]
+    assert reports[0]["pairs"]["n"] == 6 and reports[0]["pairs"]["photos"] == 4
+
+
+def test_a_split_of_two_photos(evaluate, tmp_path, capsys):
+    evaluate.photos = 2
+    assert evaluate("out", "--pairs=3") == 0
+    report = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert report["swap"] is None and report["metrics"]["cross"]["n"] == 3
+    assert "No swap test: it needs three different photos" in capsys.readouterr().out
+    assert (tmp_path / "out" / "grid.png").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--pairs=0"], "not above 0"), (["--batch_size=x"], "--batch_size"), (["--seed=-1"], "negative")],
+    [
+        (["--pairs=0"], "not above 0"),
+        (["--batch_size=x"], "--batch_size"),
+        (["--seed=-1"], "outside"),
+        (["--seed=4294967296"], "outside 0..4294967295"),
+    ],
 )
 def test_wrong_arguments(evaluate, capsys, arguments, message):
     assert evaluate("out", *arguments) == 2

@@ -1,10 +1,8 @@
-import math
-
 import numpy as np
 import pytest
 
 from mscaflax.data.pixels import to_float, to_uint8
-from mscaflax.evaluation.metrics import Mean, bootstrap_interval, psnr, ssim
+from mscaflax.evaluation.metrics import bootstrap_interval, psnr, ssim
 
 skimage_metrics = pytest.importorskip("skimage.metrics")
 
@@ -74,37 +72,41 @@ def test_wrong_shapes(images):
         ssim(a[:, :10], b[:, :10])
 
 
-def test_mean_is_the_same_for_any_batches_and_any_padding():
-    rng = np.random.default_rng(2)
-    values, weights = rng.normal(size=37), rng.uniform(0, 3, 37)
-    expected = np.average(values, weights=weights)
-    for batch in (1, 5, 8, 37, 64):
-        merged = Mean()
-        for start in range(0, 37, batch):
-            part, mask = values[start : start + batch], weights[start : start + batch]
-            padding = batch - part.size
-            part = np.pad(part, (0, padding), constant_values=np.nan)
-            merged = merged.merge(Mean.of(part, np.pad(mask, (0, padding))))
-        assert merged.compute() == pytest.approx(expected, rel=1e-12)
-
-
-def test_mean_of_nothing_and_of_wrong_weights():
-    assert math.isnan(Mean().compute())
-    assert math.isnan(Mean.of(np.ones(3), np.zeros(3)).compute())
-    with pytest.raises(ValueError, match="negative"):
-        Mean.of(np.ones(2), np.array([1, -1]))
-    with pytest.raises(ValueError, match="one shape"):
-        Mean.of(np.ones(2), np.ones(3))
-
-
 def test_bootstrap_interval_covers_as_often_as_it_says():
     rng = np.random.default_rng(3)
     inside = 0
     for trial in range(200):
-        low, high = bootstrap_interval(rng.normal(5, 2, 60), seed=trial, samples=400)
+        low, high = bootstrap_interval(rng.normal(5, 2, 60), np.arange(60), seed=trial, samples=400)
         inside += low <= 5 <= high
     assert 0.88 <= inside / 200 <= 0.99
-    assert bootstrap_interval(np.arange(9.0)) == bootstrap_interval(np.arange(9.0))
-    assert bootstrap_interval(np.ones(4)) == (1, 1)
-    with pytest.raises(ValueError, match="at least 1"):
-        bootstrap_interval(np.array([]))
+    nine = np.arange(9)
+    assert bootstrap_interval(nine, nine) == bootstrap_interval(nine, nine)
+    assert bootstrap_interval(np.ones(4), nine[:4]) == (1, 1)
+    for values, photos in ([], []), ([1.0, 2], [0]):
+        with pytest.raises(ValueError, match="at least 1"):
+            bootstrap_interval(np.array(values), np.array(photos))
+
+
+def test_bootstrap_interval_of_several_values_of_a_photo_covers_as_often_too():
+    rng = np.random.default_rng(4)
+    photos = rng.permutation(np.repeat(np.arange(30) * 7, 4))
+    inside = naive = 0
+    for trial in range(200):
+        # What the values of a photo share is most of what they vary by.
+        values = 5 + rng.normal(0, 2, 30)[photos // 7] + rng.normal(0, 0.5, 120)
+        low, high = bootstrap_interval(values, photos, seed=trial, samples=400)
+        inside += low <= 5 <= high
+        low, high = bootstrap_interval(values, np.arange(120), seed=trial, samples=400)
+        naive += low <= 5 <= high
+    assert 0.88 <= inside / 200 <= 0.99 and naive / 200 < 0.75
+
+
+def test_photos_with_more_values_weigh_more():
+    values, photos = np.array([0.0, 1, 1, 1]), np.array([8, 3, 3, 3])
+    assert bootstrap_interval(values, photos) == (0, 1)
+    # Drawn once each, which is half of the draws, they have the mean of all values.
+    assert bootstrap_interval(values, photos, level=0.2) == (0.75, 0.75)
+
+
+def test_one_photo_tells_no_interval():
+    assert bootstrap_interval(np.arange(5.0), np.full(5, 3)) is None
