@@ -247,7 +247,7 @@ def _flat(x):
 
 
 def _resample(x, steps):
-    """To a resolution 2^steps times as high: a finer x folds its cells into channels, a coarser one repeats."""
+    """To a resolution 2^steps times as high: a finer x folds cells into channels, a coarser one repeats."""
     b, h, w, c = x.shape
     if steps < 0:
         f = 2**-steps
