@@ -10,4 +10,5 @@ def get_config():
     config.model.generator_channels = (16, 32, 64, 128, 192)
     config.model.hidden_channels = (16, 32, 48, 64, 64)
     config.train.batch_size = 16
+    config.optimizer.decay_from = 0.6
     return config

@@ -10,6 +10,8 @@ import pytest
 from mscaflax.nets.discriminator import MultiScaleDiscriminator
 from mscaflax.nets.encoders import TapStatistics
 from mscaflax.nets.generator import SynthesisNetwork
+from mscaflax.nets.msca import Alignment
+from mscaflax.nets.spade import ModulatedBlock
 from mscaflax.nets.vgg import TAP_CHANNELS
 
 CLASSES = 5
@@ -199,10 +201,10 @@ def test_output_stays_in_range():
     assert image.min() >= -1 and image.max() <= 1 and image.min() < -0.99 and image.max() > 0.99
 
 
-@pytest.fixture(scope="module")
-def gradients():
+@pytest.fixture(scope="module", params=CHOICES)
+def gradients(request):
     """Of a random projection of the output by parameters, exemplar and taps; noise strengths are zero."""
-    net = network(**THREE_SCALES, **CHOICES["decoupled-instance"])
+    net = network(**THREE_SCALES, **CHOICES[request.param])
     inputs = example((8, 12), (12, 4))
     params = jax.tree_util.tree_map_with_path(
         lambda path, x: x * 0 if "noise" in jax.tree_util.keystr(path) else x, random_params(net, inputs)
@@ -237,6 +239,47 @@ def test_every_parameter_has_a_gradient(gradients):
         if not np.abs(gradient).max() > 1e-7
     ]
     assert none == []
+
+
+def edge_conv(x, layer):
+    """3×3 correlation of [b, h, w, c] with the border repeated, float64."""
+    x = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    h, w = x.shape[1] - 2, x.shape[2] - 2
+    kernel = np.asarray(layer["kernel"], np.float64)
+    y = sum(x[:, i : i + h, j : j + w] @ kernel[i, j] for i in range(3) for j in range(3))
+    return y + layer.get("bias", 0)
+
+
+@pytest.mark.parametrize("modulation", ["spade", "decoupled"])
+def test_block_against_its_formula(modulation):
+    rng = np.random.default_rng(0)
+    x, features, labels = (rng.normal(size=(2, 6, 5, c)) for c in (7, 4, 3))
+    assignment, values = rng.dirichlet(np.ones(3), (2, 6, 5)), rng.normal(size=(2, 3, 4))
+    noise = rng.normal(size=(2, 6, 5, 2))
+    alignment = Alignment(*(jnp.asarray(a, jnp.float32) for a in (features, assignment, values)))
+    block = ModulatedBlock(channels=5, hidden=6, modulation=modulation, normalization="instance")
+    args = [jnp.asarray(a, jnp.float32) for a in (x, labels, noise)]
+    params = drawn(jax.eval_shape(block.init, jax.random.key(0), args[0], alignment, *args[1:]))
+    found = jax.jit(block.apply)(params, args[0], alignment, *args[1:])
+
+    p = jax.tree.map(lambda a: np.asarray(a, np.float64), params["params"])
+    skip, y = x @ p["skip"]["kernel"], x
+    for i in range(2):
+        y = y + noise[..., i : i + 1] * p[f"noise{i}"]
+        m = p[f"modulation{i}"]
+        if modulation == "spade":
+            hidden = np.maximum(edge_conv(np.concatenate([features, labels], -1), m["hidden"]["conv"]), 0)
+            both = edge_conv(hidden, m["out"]["conv"])
+        else:
+            hidden = np.maximum(values @ m["hidden"]["kernel"] + m["hidden"]["bias"], 0)
+            regions = hidden @ m["region"]["kernel"]
+            both = np.einsum("bhwk,bkc->bhwc", assignment, regions)
+            both = both + labels @ m["label"]["kernel"] + m["label"]["bias"]
+        scale, shift = np.split(both, 2, axis=-1)
+        mean, deviation = y.mean((1, 2), keepdims=True), y.std((1, 2), keepdims=True)
+        y = (y - mean) / deviation * (1 + scale) + shift
+        y = edge_conv(np.where(y > 0, y, 0.2 * y), p[f"conv{i}"]["conv"])
+    np.testing.assert_allclose(found, skip + y, rtol=1e-3, atol=1e-3)
 
 
 @pytest.fixture(scope="module")

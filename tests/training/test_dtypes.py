@@ -13,8 +13,9 @@ from mscaflax.training.experiment import build_experiment
 from mscaflax.training.state import init_state, neutral_statistics
 from mscaflax.training.step import train_step
 
-# Products that stay in float32: γ's perceptron over K regions, the power iteration of the spectral norms.
-FLOAT32_PRODUCTS = re.compile(r"/gate_(hidden|out)(/|$)|\._spectral_normalize")
+# Products that stay in float32: γ's perceptron over K regions, the power iteration of the spectral norms, the
+# three colours of the image.
+FLOAT32_PRODUCTS = re.compile(r"/gate_(hidden|out)(/|$)|\._spectral_normalize|decode/bhwi,ci->bhwc")
 
 
 def equations(jaxpr):
