@@ -104,7 +104,7 @@ def test_a_picture_from_the_command_line(tiny_run, synthesize_arguments, tmp_pat
         ("--exemplar_label={photo}", "is not in the palette; allowed are the colours of its 12 classes"),
         (
             "--exemplar_label={half}",
-            "the exemplar is 128x64 pixels, its label map 64x32: give a map of equal",
+            "(upright, as its EXIF data says), its label map 64x32: give a map of equal size",
         ),
         ("--output={folder}/picture.jpg", "picture.jpg must end in .png"),
         ("--output={folder}/none/picture.png", "cannot be written: choose a file in a folder that exists"),
