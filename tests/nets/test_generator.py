@@ -120,7 +120,7 @@ def test_scales_without_attention_and_parts_switched_off():
     assert [alignment is not None for alignment in out.alignments] == list(scales)
     names = jax.tree_util.keystr
     paths = [names(path) for path, _ in jax.tree_util.tree_leaves_with_path(variables["params"])]
-    assert {name for name in variables["params"] if "attention" in name} == {"attention_1", "attention_3"}
+    assert set(variables["params"]["aligner"]) == {"scale1", "scale3"}
     assert not [path for path in paths if "noise" in path or "gate" in path]
     with pytest.raises(ValueError, match="'checked'"):
         shapes_of(network(normalization="checked"), example((16, 16), (16, 16)))
@@ -140,7 +140,7 @@ def test_signal_at_the_start():
 
     pyramid, image = run(label, *inputs[1:])
     assert [bool(0.5 < features.std() < 2) for features in pyramid] == [True] * 5
-    assert image.std() > 0.02 and (np.abs(image) > 0.95).mean() < 0.05
+    assert image.std() > 0.02 and (np.abs(image) > 0.95).mean() < 0.2
 
 
 CHOICES = {
