@@ -174,7 +174,7 @@ def test_every_parameter_has_a_gradient(toy):
 
 def test_every_parameter_has_a_gradient_at_all_scales(tiny_run, read_checkpoint):
     state = read_checkpoint(tiny_run, 4)["training"]
-    assert "attention_4" in state["generator"]
+    assert "scale4" in state["generator"]["aligner"]
     assert without_gradient(state["generator_optimizer"]) == []
     # While every margin is missed, real and fake pull the bias of a logit equally.
     still = [path for path in without_gradient(state["discriminator_optimizer"]) if "logits" not in path]
