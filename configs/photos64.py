@@ -9,5 +9,5 @@ def get_config():
     config.data.flip = True  # a few hundred photos are seen many times
     config.loss.l1 = 10.0
     config.optimizer.decay_from = 0.6
-    config.train.steps = 3_600  # 1.4 s each on two CPU cores: under an hour and a half
+    config.train.steps = 3_600  # docs/results.md tells how long that takes
     return config

@@ -5,30 +5,10 @@ import json
 import time
 from pathlib import Path
 
+from mscaflax.commands.argument_types import natural, positive, seed
 from mscaflax.errors import UserError
 
 HELP = "measure a trained model: metrics.json, table.md, pairs.json, grid.png"
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not above 0")
-    return value
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 2**32:
-        raise argparse.ArgumentTypeError(f"{value} is outside 0..{2**32 - 1}")
-    return value
-
-
-def _natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{value} is negative")
-    return value
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,16 +16,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workdir", required=True, metavar="DIR", help="the folder of `mscaflax train`")
     parser.add_argument("--output", required=True, metavar="DIR", help="where the results go")
     parser.add_argument("--split", help="split of the dataset (default: the config's val_split)")
-    parser.add_argument("--pairs", type=_positive, default=100, metavar="N", help="pairs (default: 100)")
-    parser.add_argument("--batch_size", type=_positive, default=16, metavar="N", help="default: 16")
+    parser.add_argument("--pairs", type=positive, default=100, metavar="N", help="pairs (default: 100)")
+    parser.add_argument("--batch_size", type=positive, default=16, metavar="N", help="default: 16")
     parser.add_argument(
         "--seed",
-        type=_seed,
+        type=seed,
         default=0,
         metavar="N",
         help="draws the pairs, the outputs' noise and the bootstrap samples; 0..2^32-1 (default: 0)",
     )
-    parser.add_argument("--step", type=_natural, metavar="N", help="checkpoint to take (default: the last)")
+    parser.add_argument("--step", type=natural, metavar="N", help="checkpoint to take (default: the last)")
     parser.add_argument("--data_dir", metavar="DIR", help="where datasets lie (default: as in the config)")
 
 

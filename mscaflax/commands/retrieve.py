@@ -8,23 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mscaflax.commands.argument_types import natural, positive
 from mscaflax.errors import UserError
 
 HELP = "find exemplars for the label maps of a split"
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not above 0")
-    return value
-
-
-def _natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{value} is negative")
-    return value
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--split", required=True, help="the targets, e.g. val, or val[:10%%]")
     add("--candidates", required=True, metavar="SPLIT", help="where exemplars come from, e.g. train")
     add("--output", required=True, metavar="FILE.json", help="where names and distances go")
-    add("--count", type=_positive, default=1, metavar="K", help="exemplars per target (default: 1)")
-    add("--seed", type=_natural, default=0, metavar="N", help="draws from the nearest 20%% (default: 0)")
+    add("--count", type=positive, default=1, metavar="K", help="exemplars per target (default: 1)")
+    add("--seed", type=natural, default=0, metavar="N", help="draws from the nearest 20%% (default: 0)")
 
 
 def _open(dataset: Any, split: str) -> Any:

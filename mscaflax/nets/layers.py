@@ -52,7 +52,7 @@ class EdgeConv(nn.Module):
     def __call__(self, x, valid=None):
         """x [b, h, w, c], `valid` as of this file → [b, h/stride, w/stride, features]."""
         x = pad_by_edge(x, valid)
-        # Zeros around the edge, then a crop: the CPU runs convolutions without padding four times slower.
+        # Zeros around the edge, then a crop: the CPU runs convolutions without padding much slower.
         before, after = (1, 1) if self.stride == 1 else (2, 0)
         x = nn.Conv(
             self.features,
