@@ -10,5 +10,6 @@ def get_config():
     config.model.generator_channels = (16, 32, 64, 128, 192)
     config.model.hidden_channels = (16, 32, 48, 64, 64)
     config.train.batch_size = 16
+    config.optimizer.generator_rate = 8e-4  # the demo has but minutes
     config.optimizer.decay_from = 0.6
     return config

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import mscaflax
+from mscaflax.commands.argument_types import positive
 
 HELP = "train a model, or go on with what the workdir holds"
 
@@ -13,6 +14,13 @@ HELP = "train a model, or go on with what the workdir holds"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("--workdir", required=True, metavar="DIR", help="the folder of the run")
+    parser.add_argument(
+        "--cpu_devices",
+        type=positive,
+        metavar="N",
+        help="where there is no accelerator: split each batch over N devices of one CPU thread each "
+        "(default: one per core, if the batch divides)",
+    )
 
 
 def _keep(record, folders) -> bool:
@@ -36,8 +44,10 @@ def run(args: argparse.Namespace) -> int:
 
     from mscaflax.config import load_config
     from mscaflax.training.loop import train
+    from mscaflax.training.sharding import split_cpu
 
     config = load_config(args.config_argv)
+    split_cpu(config.train.batch_size, config.data.both_directions, args.cpu_devices)
     console = Console(stderr=True)
     if console.is_terminal:
         # One handler for log lines and bar, so that neither overwrites the other.

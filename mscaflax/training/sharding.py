@@ -1,5 +1,7 @@
 """The mesh and who holds what on it; one device is a mesh of one."""
 
+import os
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding
@@ -16,6 +18,42 @@ def make_mesh(devices=None):
     return jax.sharding.Mesh(devices.reshape(-1), (DATA_AXIS,), axis_types=(AxisType.Auto,))
 
 
+def split_cpu(batch_size, even, devices=None):
+    """Makes the CPU several devices of one thread each, before JAX first computes; accelerators do not mind.
+
+    Each device then works through its part of the batch without waiting for other threads after every
+    operation: faster than one device of several threads (measured in docs/results.md).
+
+    Args:
+      batch_size, even: as `check_batch_size`'s.
+      devices: how many; None: one per core, if the batch can be split so.
+
+    Returns:
+      The number of CPU devices asked for; None if JAX was left as it is: it has begun to compute, the user
+      has decided by the environment, or the batch does not divide by the cores.
+
+    Raises:
+      UserError: the batch does not divide by `devices`.
+    """
+    multiple = 2 if even else 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = devices or cores
+    if batch_size % (count * multiple):
+        if devices is None:
+            return None
+        raise UserError(f"{_batch_size_message(batch_size, count, even)}, or other --cpu_devices")
+    if count == 1 or (devices is None and "JAX_NUM_CPU_DEVICES" in os.environ):
+        return None
+    try:
+        jax.config.update("jax_num_cpu_devices", count)
+    except RuntimeError:  # JAX has its devices already
+        return None
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_cpu_multi_thread_eigen" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+    return count
+
+
 def replicated(mesh):
     """Every device holds the whole array."""
     return NamedSharding(mesh, P())
@@ -28,12 +66,17 @@ def batch_sharding(mesh):
 
 def check_batch_size(batch_size, mesh, even):
     """Raises UserError unless each device gets the same, whole (if `even`, even) number of examples."""
-    multiple = mesh.shape[DATA_AXIS] * (2 if even else 1)
-    if batch_size < 1 or batch_size % multiple:
-        raise UserError(
-            f"config.train.batch_size is {batch_size}; give a positive multiple of {multiple} "
-            f"(devices: {mesh.shape[DATA_AXIS]}{', both directions of each pair' if even else ''})"
-        )
+    devices = mesh.shape[DATA_AXIS]
+    if batch_size < 1 or batch_size % (devices * (2 if even else 1)):
+        raise UserError(_batch_size_message(batch_size, devices, even))
+
+
+def _batch_size_message(batch_size, devices, even):
+    multiple = devices * (2 if even else 1)
+    return (
+        f"config.train.batch_size is {batch_size}; give a positive multiple of {multiple} "
+        f"(devices: {devices}{', both directions of each pair' if even else ''})"
+    )
 
 
 def shard_batch(batch, mesh):
