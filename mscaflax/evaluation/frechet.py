@@ -24,7 +24,8 @@ _BLOCK = 1024  # rows of a kernel matrix held at once
 
 
 @jax.jit
-def _mean_relu5_3(params: Params, images: jax.Array) -> jax.Array:
+def mean_relu5_3(params: Params, images: jax.Array) -> jax.Array:
+    """`vgg_features` of float images in [-1, 1], on the device."""
     return vgg16_taps(params, images, precision=lax.Precision.HIGHEST)[-1].mean(axis=(1, 2))
 
 
@@ -46,7 +47,7 @@ def vgg_features(params: Params, images: np.ndarray) -> np.ndarray:
     Raises:
       ValueError: images of another rank, too small or not finite.
     """
-    return np.asarray(_mean_relu5_3(params, to_float(to_uint8(images))))
+    return np.asarray(mean_relu5_3(params, to_float(to_uint8(images))))
 
 
 def _finite_rows(features: np.ndarray) -> np.ndarray:
