@@ -88,6 +88,40 @@ def test_a_trained_model_is_evaluated(tiny_run, tmp_path, capsys):
     assert (results / "grid.png").exists() and "PSNR" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_neither_devices_nor_batches_change_an_evaluation(tiny_run, tmp_path):
+    eight = (
+        "import sys, jax; jax.config.update('jax_num_cpu_devices', 8)\n"
+        "from mscaflax.cli import main\n"
+        "assert main(sys.argv[1:]) == 0 and jax.device_count() == 8"
+    )
+    arguments = ["evaluate", f"--workdir={tiny_run}", "--pairs=11"]
+    reports = {}
+    for name, size in {"one": 4, "again": 4, "other": 3, "eight": 5}.items():
+        extra = [f"--output={tmp_path / name}", f"--batch_size={size}"]
+        if name == "eight":
+            subprocess.run([sys.executable, "-c", eight, *arguments, *extra], check=True)
+        else:
+            assert cli.main([*arguments, *extra]) == 0
+        reports[name] = json.loads((tmp_path / name / "metrics.json").read_text())
+        assert reports[name].pop("seconds") > 0
+    assert reports["one"] == reports["again"]
+    for name in ("other", "eight"):
+        expected, found = (dict(walk_numbers(reports[key])) for key in ("one", name))
+        assert found.keys() == expected.keys() and len(found) > 100
+        for key, value in expected.items():
+            assert found[key] == pytest.approx(value, rel=1e-5, abs=1e-5), (name, key)
+
+
+def walk_numbers(value, key=""):
+    """("key/key/...", leaf) of a JSON value."""
+    if not isinstance(value, (dict, list)):
+        yield key, value
+        return
+    for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
+        yield from walk_numbers(inner, f"{key}/{name}")
+
+
 def test_a_picture_from_the_command_line(tiny_run, synthesize_arguments, tmp_path):
     done = program("synthesize", f"--workdir={tiny_run}", *synthesize_arguments, "--seed=3")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{tmp_path}/picture.png\n", "")

@@ -1,7 +1,6 @@
 """`mscaflax evaluate`: the numbers of a trained model, the pairs they stand on and a picture."""
 
 import argparse
-import json
 import time
 from pathlib import Path
 
@@ -17,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, metavar="DIR", help="where the results go")
     parser.add_argument("--split", help="split of the dataset (default: the config's val_split)")
     parser.add_argument("--pairs", type=positive, default=100, metavar="N", help="pairs (default: 100)")
-    parser.add_argument("--batch_size", type=positive, default=16, metavar="N", help="default: 16")
+    parser.add_argument(
+        "--batch_size", type=positive, default=16, metavar="N", help="of all networks (default: 16)"
+    )
     parser.add_argument(
         "--seed",
         type=seed,
@@ -40,12 +41,13 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from mscaflax.config import config_to_json
     from mscaflax.data.datasets import open_dataset
     from mscaflax.data.grids import picture_grid
-    from mscaflax.evaluation import protocol
+    from mscaflax.evaluation import protocol, report, truth
+    from mscaflax.evaluation.batches import Batches
+    from mscaflax.evaluation.generation import exemplars
     from mscaflax.evaluation.pairlist import freeze_pairs
-    from mscaflax.evaluation.report import table, versions, write_report
+    from mscaflax.evaluation.tables import table
     from mscaflax.training.model import load_model
 
     output = Path(args.output)
@@ -75,42 +77,38 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         side_range=data.side_range,
     )
-    weights = protocol.load_lpips_weights()
+    batches = Batches(args.batch_size)
+    judges = protocol.load_judges(data.size, batches)
+    scenes_size = truth.scenes_size(dataset, source)
+    wanted = exemplars(pairs)
+    drawn = len(pairs.names) * len(truth.foreign_exemplars(pairs, wanted)) if scenes_size else 0
+    answers = None
     columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=protocol.steps_of(pairs, weights))
+        steps = drawn + protocol.steps_of(pairs, judges, truth=bool(scenes_size))
+        task = bar.add_task("", total=steps)
+
+        def advance(count):
+            bar.advance(task, count)
+
+        if scenes_size:
+            answers = truth.scene_truth(pairs, wanted, scenes_size, advance=advance)
         evaluation = protocol.evaluate(
-            model,
+            model.over(batches.mesh),
             pairs,
             model.classes.num_classes,
-            batch_size=args.batch_size,
-            weights=weights,
+            batches=batches,
+            judges=judges,
+            truth=answers,
             seed=args.seed,
-            advance=lambda count: bar.advance(task, count),
+            advance=advance,
         )
-    report = {
-        "config": json.loads(config_to_json(model.config)),
-        "dataset": {
-            "fingerprint": dataset.fingerprint,
-            "name": dataset.name,
-            "photos": len(source),
-            "split": split,
-        },
-        "metrics": evaluation.metrics,
-        "pairs": {
-            "n": len(pairs.names),
-            "photos": len(set(pairs.photos.tolist())),
-            "seed": args.seed,
-            "sha256": pairs.sha256(),
-        },
-        "seconds": round(time.perf_counter() - started, 1),
-        "size": data.size,
-        "step": model.step,
-        "swap": evaluation.swap,
-        "versions": versions(),
-    }
-    grid = picture_grid(protocol.grid_columns(pairs, evaluation, model.classes))
-    write_report(output, report, pairs.to_json(), grid)
-    print(table(report))
+    found = report.assemble(
+        evaluation, pairs, photos=len(source), model=model, seconds=time.perf_counter() - started
+    )
+    text = table(found, args.workdir)
+    grid = picture_grid(report.grid_columns(pairs, evaluation, model.classes, answers))
+    report.write_report(output, found, text, pairs.to_json(), grid)
+    print(text)
     print(f"{output / 'metrics.json'}\n{output / 'grid.png'}")
     return 0

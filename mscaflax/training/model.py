@@ -1,6 +1,6 @@
 """A trained model, ready to synthesize."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from mscaflax.nets.generator import SynthesisNetwork
 from mscaflax.nets.vgg import load_vgg16
 from mscaflax.training.checkpoint import load_description, restore_model
 from mscaflax.training.experiment import build_experiment
+from mscaflax.training.sharding import batch_sharding, replicated
 from mscaflax.training.state import init_state, neutral_statistics
 from mscaflax.training.step import synthesize
 
@@ -28,6 +29,7 @@ class Model:
       params: the moving average of its parameters.
       statistics: TapStatistics.
       vgg: the VGG-16 parameters.
+      mesh: the devices that share each call's batch evenly; None for the one that holds the parameters.
     """
 
     config: Any
@@ -37,6 +39,7 @@ class Model:
     params: Any
     statistics: Any
     vgg: Any
+    mesh: Any = None
     _forward: Any = field(init=False, repr=False, compare=False)
     _image: Any = field(init=False, repr=False, compare=False)
 
@@ -51,6 +54,11 @@ class Model:
         object.__setattr__(self, "_forward", jax.jit(forward))
         # What a program returns cannot be freed while it runs: the maps of all scales, for a picture alone.
         object.__setattr__(self, "_image", jax.jit(lambda *args: forward(*args).image))
+
+    def over(self, mesh):
+        """The same model on all devices of a mesh: b must then be a multiple of their number."""
+        copies = {name: getattr(self, name) for name in ("params", "statistics", "vgg")}
+        return replace(self, mesh=mesh, **jax.device_put(copies, replicated(mesh)))
 
     def synthesis(self, label, exemplar, exemplar_label, seed=0, valid=None):
         """As `generate`, but the whole Synthesis, with the alignments, on the device."""
@@ -77,6 +85,8 @@ class Model:
             "exemplar": np.asarray(exemplar, np.float32),
             "exemplar_label": np.asarray(exemplar_label, np.int32),
         }
+        if self.mesh is not None:
+            batch, valid = jax.device_put((batch, valid), batch_sharding(self.mesh))
         return program(self.params, self.statistics, self.vgg, batch, np.uint32(seed), valid)
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from mscaflax.cli import main
 from mscaflax.data.classes import ClassTable
 from mscaflax.evaluation import protocol
+from mscaflax.evaluation.protocol import Judges
 
 CLASSES = ClassTable(("sky", "wall", "door"), ((0, 0, 255), (200, 100, 50), (90, 60, 20)))
 
@@ -34,6 +35,9 @@ class Model:
     classes = CLASSES
     step = 3
 
+    def over(self, mesh):
+        return self
+
     def generate(self, label, exemplar, exemplar_label, seed=0):
         return np.broadcast_to(exemplar.mean((1, 2), keepdims=True), exemplar.shape)
 
@@ -46,14 +50,18 @@ def evaluate(monkeypatch, tmp_path):
         opened.append((name, data_dir))
         photos = [photo(i) for i in range(run.photos)]
         return types.SimpleNamespace(
-            name=name, classes=CLASSES, fingerprint=run.fingerprint, source=lambda split: photos
+            name=name,
+            classes=CLASSES,
+            fingerprint=run.fingerprint,
+            source=lambda split: photos,
+            splits={"val": len(photos)},
         )
 
     checkpoint = types.ModuleType("mscaflax.training.model")
     checkpoint.load_model = lambda workdir, step=None: Model()
     monkeypatch.setitem(sys.modules, checkpoint.__name__, checkpoint)
     monkeypatch.setattr("mscaflax.data.datasets.open_dataset", open_dataset)
-    monkeypatch.setattr(protocol, "load_lpips_weights", dict)
+    monkeypatch.setattr(protocol, "load_judges", lambda size, batches: Judges())
 
     def run(output, *arguments):
         return main(["evaluate", f"--workdir={tmp_path}", f"--output={tmp_path / output}", *arguments])
