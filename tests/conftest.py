@@ -87,7 +87,8 @@ def tiny_run(tiny_arguments, tmp_path_factory) -> Path:
     """The workdir of an unbroken run of a toy network. Read only: copy it to change it."""
     from mscaflax.config import load_config
     from mscaflax.training.loop import train
+    from mscaflax.training.synthesis import SynthesisTask
 
     workdir = tmp_path_factory.mktemp("runs") / "tiny"
-    assert train(load_config(tiny_arguments), workdir) == (4, None)
+    assert train(SynthesisTask(load_config(tiny_arguments)), workdir) == (4, None)
     return workdir

@@ -26,17 +26,46 @@ def batch_sharding(mesh):
     return NamedSharding(mesh, P(DATA_AXIS))
 
 
-def check_batch_size(batch_size, mesh, even):
-    """Raises UserError unless each device gets the same, whole (if `even`, even) number of examples."""
+def check_batch_size(
+    batch_size, mesh, even, key="config.train.batch_size", why="both directions of each pair"
+):
+    """Raises UserError unless each device gets the same, whole (if `even`, even) number of examples.
+
+    `key` is the setting's name, and `why` says what comes in twos, for the message.
+    """
     multiple = mesh.shape[DATA_AXIS] * (2 if even else 1)
     if batch_size < 1 or batch_size % multiple:
         raise UserError(
-            f"config.train.batch_size is {batch_size}; give a positive multiple of {multiple} "
-            f"(devices: {mesh.shape[DATA_AXIS]}{', both directions of each pair' if even else ''})"
+            f"{key} is {batch_size}; give a positive multiple of {multiple} "
+            f"(devices: {mesh.shape[DATA_AXIS]}{f', {why}' if even else ''})"
         )
+
+
+def share_of_process(batch):
+    """This process's part of a dict of arrays that every process has whole, of equal parts."""
+    share = len(next(iter(batch.values()))) // jax.process_count()
+    begin = jax.process_index() * share
+    return {key: value[begin : begin + share] for key, value in batch.items()}
 
 
 def shard_batch(batch, mesh):
     """This process's part of the global batch (a dict of numpy arrays) → global arrays on the mesh."""
     sharding = batch_sharding(mesh)
     return {key: jax.make_array_from_process_local_data(sharding, value) for key, value in batch.items()}
+
+
+def jit_step(step, state_shardings, batch_sharding, replicated):
+    """Jits a train step (state, constants, batch) → (state, metrics) for a mesh; the state is donated.
+
+    Args:
+      step: the function.
+      state_shardings: a tree of shardings like the state, or one for all.
+      batch_sharding: sharding of every array of the batch.
+      replicated: sharding of the constants and of the metrics.
+    """
+    return jax.jit(
+        step,
+        in_shardings=(state_shardings, replicated, batch_sharding),
+        out_shardings=(state_shardings, replicated),
+        donate_argnums=0,
+    )
