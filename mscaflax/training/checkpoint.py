@@ -1,8 +1,8 @@
 """Checkpoints by orbax: what inference needs apart from what only training needs, the config beside them.
 
 A workdir holds `config.json`, `classes.json` and `checkpoints/<step>/{model,training}`: `model` is what the
-state names in `MODEL_FIELDS` (of the synthesis network, the moving average of the generator and the statistics
-of the VGG taps), `training` is the rest of the state.
+state names in `MODEL_FIELDS` (of the synthesis network, the moving average of the generator and the
+statistics of the VGG taps), `training` is the rest of the state.
 """
 
 import contextlib
@@ -131,7 +131,7 @@ def store_description(workdir, config, classes, fingerprint, free=None, remedy="
 
     Args:
       workdir: the folder of the run, made if need be.
-      config: the ConfigDict of the run; the dataset's folder is stored as an absolute path.
+      config: the ConfigDict of the run.
       classes: the ClassTable of its dataset.
       fingerprint: that `mscaflax prepare` gave the dataset: other photos make another run.
       free: settings, or groups of them, that may change; None for FREE_SETTINGS and the segmenter's.
@@ -161,10 +161,6 @@ def store_description(workdir, config, classes, fingerprint, free=None, remedy="
             raise UserError(
                 f"the dataset {config.data.name} was prepared anew since {workdir} was begun: {remedy}"
             )
-    if config.data.data_dir and "://" not in config.data.data_dir:
-        # Stored beside the checkpoints, to be read from any folder.
-        config = config.copy_and_resolve_references()
-        config.data.data_dir = str(Path(config.data.data_dir).expanduser().absolute())
     write_atomically(workdir / "classes.json", json.dumps(classes.to_json(), indent=1))
     write_atomically(workdir / "dataset.json", json.dumps({"fingerprint": fingerprint}, indent=1))
     write_atomically(workdir / "config.json", config_to_json(config))

@@ -20,7 +20,7 @@ from mscaflax.training.sharding import (
 )
 from mscaflax.training.state import init_state, neutral_statistics
 from mscaflax.training.step import example_keys, make_train_step, synthesize
-from mscaflax.training.task import abstract_on, born_on, check_counts, measure_patches
+from mscaflax.training.task import abstract_on, born_on, check_counts, measure_patches, with_absolute_data_dir
 
 SAMPLES = 6
 
@@ -54,7 +54,8 @@ class SynthesisTask:
 
     def store_description(self, workdir):
         fingerprint = self.dataset.metadata.get("fingerprint")
-        store_description(workdir, self.config, self.dataset.classes, fingerprint)
+        config = with_absolute_data_dir(self.config)
+        store_description(workdir, config, self.dataset.classes, fingerprint)
 
     def constants(self):
         return jax.device_put(load_vgg16(), replicated(self.mesh))

@@ -1,5 +1,7 @@
 """What the one training loop trains, and what every such task needs to begin."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import jax
@@ -68,11 +70,19 @@ class Task(Protocol):
         """The frozen validation examples."""
 
 
-def check_counts(settings: Any, name: str) -> None:
-    """Raises UserError unless each of COUNTS in the group `name` of the config is positive."""
-    for key in COUNTS:
+def check_counts(settings: Any, name: str, keys: Sequence[str] = COUNTS) -> None:
+    """Raises UserError unless each of `keys` in the group `name` of the config is positive."""
+    for key in keys:
         if settings[key] < 1:
             raise UserError(f"{name}.{key} is {settings[key]}; it must be at least 1")
+
+
+def with_absolute_data_dir(config: Any) -> Any:
+    """The config as it is stored beside the checkpoints, to be read from any folder."""
+    config = config.copy_and_resolve_references()
+    if config.data.data_dir and "://" not in config.data.data_dir:
+        config.data.data_dir = str(Path(config.data.data_dir).expanduser().absolute())
+    return config
 
 
 def measure_patches(
