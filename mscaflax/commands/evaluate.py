@@ -1,6 +1,7 @@
 """`mscaflax evaluate`: the numbers of a trained model, the pairs they stand on and a picture."""
 
 import argparse
+import dataclasses
 import time
 from pathlib import Path
 
@@ -18,6 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pairs", type=positive, default=100, metavar="N", help="pairs (default: 100)")
     parser.add_argument(
         "--batch_size", type=positive, default=16, metavar="N", help="of all networks (default: 16)"
+    )
+    parser.add_argument(
+        "--overlap_pairs",
+        type=positive,
+        metavar="N",
+        help="on scenes: also N pairs each whose exemplar knows few, some and most classes of the target",
     )
     parser.add_argument(
         "--seed",
@@ -43,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
     from mscaflax.data.datasets import open_dataset
     from mscaflax.data.grids import picture_grid
-    from mscaflax.evaluation import protocol, report, truth
+    from mscaflax.evaluation import overlap, protocol, report, truth
     from mscaflax.evaluation.batches import Batches
     from mscaflax.evaluation.generation import exemplars
     from mscaflax.evaluation.pairlist import freeze_pairs
@@ -80,12 +87,18 @@ def run(args: argparse.Namespace) -> int:
     batches = Batches(args.batch_size)
     judges = protocol.load_judges(data.size, batches)
     scenes_size = truth.scenes_size(dataset, source)
+    if args.overlap_pairs and not scenes_size:
+        raise UserError(
+            f"--overlap_pairs needs the true answers, which {dataset.name} does not have: only scenes do"
+        )
+    bins = overlap.draw_bins(pairs, model.classes.num_classes, args.overlap_pairs or 0, args.seed)
     wanted = exemplars(pairs)
     drawn = len(pairs.names) * len(truth.foreign_exemplars(pairs, wanted)) if scenes_size else 0
     answers = None
     columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         steps = drawn + protocol.steps_of(pairs, judges, truth=bool(scenes_size))
+        steps += overlap.steps_of(bins, judges.lpips)
         task = bar.add_task("", total=steps)
 
         def advance(count):
@@ -93,8 +106,9 @@ def run(args: argparse.Namespace) -> int:
 
         if scenes_size:
             answers = truth.scene_truth(pairs, wanted, scenes_size, advance=advance)
+        spread = model.over(batches.mesh)
         evaluation = protocol.evaluate(
-            model.over(batches.mesh),
+            spread,
             pairs,
             model.classes.num_classes,
             batches=batches,
@@ -103,6 +117,19 @@ def run(args: argparse.Namespace) -> int:
             seed=args.seed,
             advance=advance,
         )
+        if args.overlap_pairs:
+            by_overlap = overlap.by_overlap(
+                spread,
+                pairs,
+                bins,
+                model.classes.num_classes,
+                size=scenes_size,
+                batches=batches,
+                weights=judges.lpips,
+                seed=args.seed,
+                advance=advance,
+            )
+            evaluation = dataclasses.replace(evaluation, overlap=by_overlap)
     found = report.assemble(
         evaluation, pairs, photos=len(source), model=model, seconds=time.perf_counter() - started
     )

@@ -47,14 +47,16 @@ def synthesize(
     pairs: PairList,
     exemplar: np.ndarray,
     *,
+    layouts: np.ndarray | None = None,
     batches: Batches,
     seed: int = 0,
     advance: Advance = ignore_progress,
 ) -> np.ndarray:
-    """Synthesizes the layouts of all targets.
+    """Synthesizes layouts of targets.
 
     Args:
       exemplar: int [n], indices into `pairs.patches`.
+      layouts: int [n], the targets; default: each in turn.
       batches: of the model's calls, which see full ones alone.
       seed: of the model's noise.
       advance: called with the number of images after each batch.
@@ -75,4 +77,5 @@ def synthesize(
             raise UserError("the model's output holds values that are not finite: its training has diverged")
         return to_uint8(images)
 
-    return batches.map(generate, np.arange(len(exemplar)), exemplar, advance=advance)
+    layouts = np.arange(len(exemplar)) if layouts is None else layouts
+    return batches.map(generate, layouts, exemplar, advance=advance)

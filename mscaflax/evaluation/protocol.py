@@ -91,6 +91,7 @@ class Evaluation:
       segmentation: of `real` targets and by kind of exemplar: pixel_accuracy and miou, see
         `mscaflax.evaluation.label_agreement`. None without a segmenter.
       outputs: by kind of exemplar: uint8 [n, h, w, 3]; those of `random` are for the triples' exemplars a.
+      overlap: by class overlap, see `mscaflax.evaluation.overlap`. None where it was not measured.
     """
 
     metrics: dict[str, dict[str, Any]]
@@ -100,6 +101,7 @@ class Evaluation:
     distances: dict[str, dict[str, Any]] | None
     segmentation: dict[str, Any] | None
     outputs: dict[str, np.ndarray]
+    overlap: dict[str, dict[str, Any]] | None = None
 
 
 def steps_of(pairs: PairList, judges: Judges, *, truth: bool = False) -> int:

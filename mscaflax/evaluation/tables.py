@@ -87,6 +87,22 @@ def _truth(truth: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
+def _overlap(bins: Mapping[str, Any] | None) -> list[str]:
+    if bins is None:
+        return []
+    names = _found(bins, _FULL_REFERENCE)
+    rows = []
+    for name, values in bins.items():
+        for pixels, prefix in (("all", ""), ("known", "masked_"), ("missing", "missing_")):
+            rows.append([name, pixels, str(values["n"]), *_metric_cells(values, names, prefix)])
+    return [
+        "",
+        "Against the true answer, by class overlap: the share of the target whose class occurs in the "
+        "exemplar. Missing: the pixels whose class does not.",
+        *_table(["overlap", "pixels", "n", *(_METRICS[name][0] for name in names)], rows, text_columns=2),
+    ]
+
+
 def _swap(swap: Mapping[str, Any] | None) -> list[str]:
     if swap is None:
         return ["", "No swap test: it needs three different photos."]
@@ -162,6 +178,7 @@ def table(report: Mapping[str, Any], workdir: str) -> str:
     lines = [
         *_main(report),
         *_truth(report["truth"]),
+        *_overlap(report["overlap"]),
         *_swap(report["swap"]),
         *_distances(report["distances"]),
         *_segmentation(report["segmentation"], workdir),

@@ -68,13 +68,40 @@ def scene_truth(
     Raises:
       UserError: a name is not that of a scene.
     """
-    drawn = {name: scenes.named_scene(name) for name in set(pairs.names)}
-    found = {}
-    for kind, styles in foreign_exemplars(pairs, exemplars).items():
-        patches = []
-        for name, boxes, style in zip(pairs.names, pairs.boxes, styles, strict=True):
-            image, _ = scenes.render(drawn[name][0], drawn[pairs.names[style]][1], size)
-            patches.append(to_uint8(cut_photo(image, boxes[0], pairs.patches.shape[1])))
-            advance(1)
-        found[kind] = np.stack(patches)
-    return found
+    every = np.arange(len(pairs.names))
+    return {
+        kind: draw_truth(pairs, every, styles, size, advance=advance)
+        for kind, styles in foreign_exemplars(pairs, exemplars).items()
+    }
+
+
+def draw_truth(
+    pairs: PairList,
+    targets: np.ndarray,
+    styles: np.ndarray,
+    size: tuple[int, int],
+    *,
+    advance: Advance = ignore_progress,
+) -> np.ndarray:
+    """Draws targets of a list in the styles of other scenes of the list.
+
+    Args:
+      pairs: of `freeze_pairs`.
+      targets, styles: int [k], the pairs whose target, and whose scene's style is taken.
+      size: of the renders, see `scenes_size`.
+      advance: called with 1 after each picture.
+
+    Returns:
+      uint8 [k, h, w, 3], like the targets of `pairs`.
+
+    Raises:
+      UserError: a name is not that of a scene.
+    """
+    names = pairs.names
+    drawn = {name: scenes.named_scene(name) for name in {names[i] for i in (*targets, *styles)}}
+    patches = []
+    for target, style in zip(targets, styles, strict=True):
+        image, _ = scenes.render(drawn[names[target]][0], drawn[names[style]][1], size)
+        patches.append(to_uint8(cut_photo(image, pairs.boxes[target, 0], pairs.patches.shape[1])))
+        advance(1)
+    return np.stack(patches)
