@@ -197,8 +197,9 @@ def test_stop_and_resume_equal_the_unbroken_run_bit_for_bit(segmenter_run, tmp_p
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
-def test_other_settings_are_refused_in_the_same_folder(segmenter_run):
-    folder = segmenter_folder(segmenter_run, 0)
+def test_other_settings_are_refused_in_the_same_folder(segmenter_run, tmp_path):
+    folder = tmp_path / "seed0"
+    shutil.copytree(segmenter_folder(segmenter_run, 0), folder)
     config, _ = load_description(segmenter_run)
     config.segmenter.jitter = 0.1
     with pytest.raises(UserError, match="segmenter.jitter: 0.2 != 0.1.: choose another --seed"):
