@@ -4,8 +4,8 @@ python benchmarks/alignment_cost.py --json=cost.json --plot=cost.png          # 
 
 Both align one scale: the same random float32 maps of h × w positions, batch 1, the channels of
 configs/base.py at a quarter of the image's resolution, about as many parameters. The axis is the size of
-these maps, not of images: in a model, `dense` aligns maps of a quarter of the image's height and width, `msca`
-those of every scale.
+these maps, not of images: in a model, `dense` aligns maps of a quarter of the image's height and width,
+`msca` those of every scale.
 
 Forward gives the target's features; backward, with the forward pass in it, their gradient by parameters,
 image and label features. The programs take turns in every repetition. Memory is counted twice: what the
