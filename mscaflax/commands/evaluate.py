@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import time
 from pathlib import Path
 
@@ -33,8 +34,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="draws the pairs, the outputs' noise and the bootstrap samples; 0..2^32-1 (default: 0)",
     )
+    parser.add_argument(
+        "--inception",
+        metavar="FILE",
+        help="pytorch-fid's pt_inception-2015-12-05-6726825d.pth: adds FID, which needs these weights",
+    )
     parser.add_argument("--step", type=natural, metavar="N", help="checkpoint to take (default: the last)")
     parser.add_argument("--data_dir", metavar="DIR", help="where datasets lie (default: as in the config)")
+
+
+def _load_judges(args, size, batches, segmenter):
+    import jax
+
+    from mscaflax.evaluation import fid
+    from mscaflax.evaluation.protocol import load_judges
+
+    extractors = {}
+    if args.inception:
+        params = jax.device_put(fid.load_inception(args.inception))
+        extractors["inception"] = functools.partial(fid.inception_features, params)
+    return load_judges(size, batches, extractors, segmenter.predict if segmenter else None)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
     from mscaflax.evaluation.pairlist import freeze_pairs
     from mscaflax.evaluation.tables import table
     from mscaflax.training.model import load_model
+    from mscaflax.training.segmenter import find_segmenter
 
     output = Path(args.output)
     try:
@@ -85,7 +105,8 @@ def run(args: argparse.Namespace) -> int:
         side_range=data.side_range,
     )
     batches = Batches(args.batch_size)
-    judges = protocol.load_judges(data.size, batches)
+    segmenter = find_segmenter(args.workdir)
+    judges = _load_judges(args, data.size, batches, segmenter)
     scenes_size = truth.scenes_size(dataset, source)
     if args.overlap_pairs and not scenes_size:
         raise UserError(
@@ -131,7 +152,12 @@ def run(args: argparse.Namespace) -> int:
             )
             evaluation = dataclasses.replace(evaluation, overlap=by_overlap)
     found = report.assemble(
-        evaluation, pairs, photos=len(source), model=model, seconds=time.perf_counter() - started
+        evaluation,
+        pairs,
+        photos=len(source),
+        model=model,
+        segmenter=segmenter,
+        seconds=time.perf_counter() - started,
     )
     text = table(found, args.workdir)
     grid = picture_grid(report.grid_columns(pairs, evaluation, model.classes, answers))

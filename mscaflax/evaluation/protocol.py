@@ -88,7 +88,7 @@ class Evaluation:
         `summarize_swaps`. None without triples.
       distances: by kind of exemplar and extractor, see `mscaflax.evaluation.distances`. None for one
         pair or without extractors.
-      segmentation: of `real` targets and by kind of exemplar: pixel_accuracy and miou, see
+      segmentation: of `real` targets and by kind of exemplar: pixel_accuracy and mean_iou, see
         `mscaflax.evaluation.label_agreement`. None without a segmenter.
       outputs: by kind of exemplar: uint8 [n, h, w, 3]; those of `random` are for the triples' exemplars a.
       overlap: by class overlap, see `mscaflax.evaluation.overlap`. None where it was not measured.

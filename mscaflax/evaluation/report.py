@@ -37,7 +37,7 @@ def versions() -> dict[str, str]:
 
 
 def assemble(
-    evaluation: Evaluation, pairs: PairList, *, photos: int, model: Any, seconds: float
+    evaluation: Evaluation, pairs: PairList, *, photos: int, model: Any, segmenter: Any = None, seconds: float
 ) -> dict[str, Any]:
     """What metrics.json holds.
 
@@ -45,6 +45,7 @@ def assemble(
       evaluation, pairs: of `mscaflax.evaluation.protocol`.
       photos: how many photos the split has.
       model: the `mscaflax.training.model.Model` that was evaluated.
+      segmenter: the `mscaflax.training.segmenter.Segmenter` that judged, if one did.
       seconds: how long it took.
     """
     found = {
@@ -67,6 +68,8 @@ def assemble(
             "sha256": pairs.sha256(),
         },
         "seconds": round(seconds, 1),
+        "segmenter": segmenter
+        and {"seed": segmenter.seed, "step": segmenter.step, "scores": segmenter.scores},
         "size": model.config.data.size,
         "step": model.step,
         "versions": versions(),

@@ -4,8 +4,8 @@ Shapes: C classes; label maps hold 0..C, C = unlabelled. Pixels whose truth is u
 anywhere, so what was predicted there does not matter.
 
 The intersection over union of a class is TP / (TP + FP + FN) over all pixels together, as in PASCAL VOC
-(Everingham et al., IJCV 111, 2015) and Cityscapes; its mean runs over the classes that occur in the truth or
-in the prediction.
+(Everingham et al., IJCV 111, 2015) and Cityscapes; its mean runs over the classes that occur in the truth,
+so that it is one mean for all predictions of one truth.
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ class SegmentationScores:
 
     Attributes:
       pixel_accuracy: share of the labelled pixels whose class is right, in [0, 1].
-      mean_iou: mean of the classes' intersection over union, of those that occur.
-      class_iou: float64 [C]; NaN for a class that occurs neither in the truth nor in the prediction.
+      mean_iou: mean of the classes' intersection over union, of those that occur in the truth.
+      class_iou: float64 [C]; NaN for a class that does not occur in the truth.
     """
 
     pixel_accuracy: float
@@ -87,7 +87,8 @@ def segmentation_scores(confusion: np.ndarray) -> SegmentationScores:
         raise ValueError("no labelled pixel was counted")
     right = np.diagonal(confusion)
     union = confusion.sum(axis=0) + confusion.sum(axis=1) - right
-    class_iou = np.divide(right, union, out=np.full(len(confusion), np.nan), where=union > 0)
+    occurs = confusion.sum(axis=1) > 0
+    class_iou = np.divide(right, union, out=np.full(len(confusion), np.nan), where=occurs)
     return SegmentationScores(
         pixel_accuracy=float(right.sum() / total),
         mean_iou=float(np.nanmean(class_iou)),

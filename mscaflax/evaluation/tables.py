@@ -159,7 +159,9 @@ def _segmentation(found: Mapping[str, Any] | None, workdir: str) -> list[str]:
     for kind, title in titles.items():
         if kind in found:
             scores = found[kind] or {}
-            cells = [f"{scores[name]:.1%}" if name in scores else "–" for name in ("pixel_accuracy", "miou")]
+            cells = [
+                f"{scores[name]:.1%}" if name in scores else "–" for name in ("pixel_accuracy", "mean_iou")
+            ]
             rows.append([title, *cells])
     return [
         "",

@@ -266,6 +266,13 @@ def load_segmenter(workdir, seed=None, vgg=None):
     return restore_segmenter(folder, scores, vgg)
 
 
+def find_segmenter(workdir, seed=None, vgg=None):
+    """As `load_segmenter`, but None where the workdir of a model holds no trained and scored segmenter."""
+    config, _ = load_description(workdir)
+    folder = segmenter_folder(workdir, config.segmenter.seed if seed is None else seed)
+    return load_segmenter(workdir, seed, vgg) if (folder / SCORES).exists() else None
+
+
 def restore_segmenter(folder, scores=None, vgg=None):
     """The Segmenter of the last checkpoint in a segmenter's own folder, with these scores.
 
