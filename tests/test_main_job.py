@@ -59,6 +59,7 @@ def test_from_a_folder_of_photos_to_a_picture(photo_folder, synthesize_arguments
     for arguments in (
         prepare_arguments(photo_folder, data_dir),
         train,
+        ["segmenter", f"--workdir={workdir}", "--steps=2"],
         ["evaluate", f"--workdir={workdir}", f"--output={results}", "--pairs=4"],
         ["synthesize", f"--workdir={workdir}", *synthesize_arguments],
     ):
@@ -70,7 +71,10 @@ def test_from_a_folder_of_photos_to_a_picture(photo_folder, synthesize_arguments
     lines = said["train"].stderr.splitlines()
     assert len(lines) == len(set(lines)) and sum("loss/generator" in line for line in lines) == 3
     assert all("[" in line for line in lines), lines
-    assert json.loads((results / "metrics.json").read_text())["step"] == 4
+    report = json.loads((results / "metrics.json").read_text())
+    assert report["step"] == 4 and report["segmenter"]["step"] == 2
+    assert 0 <= report["segmentation"]["real"]["pixel_accuracy"] <= 1
+    assert "No segmentation scores" not in said["evaluate"].stdout
     assert {path.name for path in results.iterdir()} == {"metrics.json", "pairs.json", "table.md", "grid.png"}
     picture = read_photo(tmp_path / "picture.png")
     assert picture.shape == (64, 128, 3) and picture.std() > 2
@@ -205,6 +209,8 @@ def test_a_workdir_with_another_config_is_refused(tiny_run, tiny_arguments, caps
         ("--split=test", "the dataset photos has no split 'test'"),
         ("--step=9", "has no checkpoint of step 9"),
         ("--output={folder}/file", "is not a folder: choose another"),
+        ("--overlap_pairs=3", "--overlap_pairs needs the true answers, which photos does not have"),
+        ("--inception={folder}/file", "{folder}/file"),
     ],
 )
 def test_bad_input_of_evaluate_is_one_line(changed, message, tiny_run, tmp_path, capsys):

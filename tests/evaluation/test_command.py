@@ -61,7 +61,10 @@ def evaluate(monkeypatch, tmp_path):
     checkpoint.load_model = lambda workdir, step=None: Model()
     monkeypatch.setitem(sys.modules, checkpoint.__name__, checkpoint)
     monkeypatch.setattr("mscaflax.data.datasets.open_dataset", open_dataset)
-    monkeypatch.setattr(protocol, "load_judges", lambda size, batches: Judges())
+    segmenters = types.ModuleType("mscaflax.training.segmenter")
+    segmenters.find_segmenter = lambda workdir: None
+    monkeypatch.setitem(sys.modules, segmenters.__name__, segmenters)
+    monkeypatch.setattr(protocol, "load_judges", lambda *args: Judges())
 
     def run(output, *arguments):
         return main(["evaluate", f"--workdir={tmp_path}", f"--output={tmp_path / output}", *arguments])
