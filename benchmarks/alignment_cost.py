@@ -145,7 +145,12 @@ def measure_resident(sizes):
 
 def growth(sizes, values):
     """The slope of log(value) over log(positions): 1 is linear, 2 quadratic in the number of positions."""
-    return float(np.polyfit(2 * np.log(sizes), np.log(np.maximum(values, 1e-9)), 1)[0])
+    # Freed memory that is used again makes a rise of none.
+    rows = [(size, value) for size, value in zip(sizes, values, strict=True) if value > 0]
+    if len(rows) < 2:
+        return float("nan")
+    sizes, values = np.log(rows).T
+    return float(np.polyfit(2 * sizes, values, 1)[0])
 
 
 def series(results, name, kind, direction):

@@ -13,6 +13,7 @@ import statistics
 import time
 
 import jax
+from alignment_cost import compiled_bytes
 
 from mscaflax.config import load_config
 from mscaflax.nets.vgg import TAP_CHANNELS
@@ -29,6 +30,7 @@ def build(config, kind):
     """The synthesis network of the config with another modulation."""
     config = config.copy_and_resolve_references()
     config.model.modulation = kind
+    config.model.dtype = "float32"
     return build_network(config.model, NUM_CLASSES)
 
 
@@ -62,9 +64,9 @@ def measure(config, size, seconds):
             "seconds": {p: [] for p in PASSES},
         }
         for name, function in zip(PASSES, (forward, backward), strict=True):
-            program = jax.jit(function).lower(parameters[kind], *arguments).compile()
-            memory = program.memory_analysis()
-            found[kind]["bytes"][name] = memory.temp_size_in_bytes + memory.output_size_in_bytes
+            lowered = jax.jit(function).lower(parameters[kind], *arguments)
+            found[kind]["bytes"][name] = compiled_bytes(lowered)
+            program = lowered.compile()
             jax.block_until_ready(program(parameters[kind], *arguments))
             programs[kind, name] = program
     deadline = time.perf_counter() + seconds

@@ -1,5 +1,6 @@
 """Tables and pictures of the study, from the numbers of its finished runs."""
 
+import io
 import json
 import statistics
 
@@ -8,6 +9,7 @@ import study_plan
 from PIL import Image
 
 from mscaflax.data.grids import Column, picture_grid
+from mscaflax.evaluation.overlap import BINS
 from mscaflax.files import write_atomically
 
 # (title, the place in a run's numbers, format)
@@ -34,9 +36,7 @@ COST = (
     ("of the alignment", ("training", "parameters", "aligner"), ",d"),
     ("pairs/s", ("training", "pairs_per_second"), ".1f"),
     ("peak GB", ("training", "peak_memory_gb"), ".1f"),
-    ("minutes", ("training", "minutes"), ".0f"),
 )
-BINS = ("under a third", "a third to two thirds", "over two thirds")
 
 
 def pick(numbers, path):
@@ -144,7 +144,7 @@ def write(folder):
         f"Written by `python benchmarks/study.py tables`; {done} of {len(planned)} runs are finished. "
         "`python benchmarks/study.py run` trains and measures the others; `benchmarks/study_plan.py` says "
         "what they are. Runs of one table have the same steps, data and seeds; in parentheses the 95% "
-        "bootstrap interval over pictures. Truth: against the target's layout drawn in the style of a random "
+        "bootstrap interval over photos. Truth: against the target's layout drawn in the style of a random "
         "exemplar, on the test split, whose layouts and styles no training saw.",
     ]
     scenes = table("scenes")
@@ -153,7 +153,9 @@ def write(folder):
         lines += over_seeds(found)
         drawn = picture(folder)
         if drawn is not None:
-            drawn.save(folder / "scenes.png", optimize=True)
+            picture_file = io.BytesIO()
+            drawn.save(picture_file, "PNG", optimize=True)
+            write_atomically(folder / "scenes.png", picture_file.getvalue())
             lines += ["![Outputs of the alignments beside the truth](study/scenes.png)", ""]
         lines += ["Each run:", *compare(scenes, TRUTH), *compare(scenes, RECONSTRUCTION + STYLE)]
         lines += compare(scenes, COST)

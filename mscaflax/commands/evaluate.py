@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", help="split of the dataset (default: the config's val_split)")
     parser.add_argument("--pairs", type=positive, default=100, metavar="N", help="pairs (default: 100)")
     parser.add_argument(
-        "--batch_size", type=positive, default=16, metavar="N", help="of all networks (default: 16)"
+        "--batch_size", type=positive, default=16, metavar="N", help="of the networks (default: 16)"
     )
     parser.add_argument(
         "--overlap_pairs",
@@ -74,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
     from mscaflax.evaluation.generation import exemplars
     from mscaflax.evaluation.pairlist import freeze_pairs
     from mscaflax.evaluation.tables import table
+    from mscaflax.training.checkpoint import stored_fingerprint
     from mscaflax.training.model import load_model
     from mscaflax.training.segmenter import find_segmenter
 
@@ -157,6 +158,7 @@ def run(args: argparse.Namespace) -> int:
         photos=len(source),
         model=model,
         segmenter=segmenter,
+        trained_on=stored_fingerprint(args.workdir),
         seconds=time.perf_counter() - started,
     )
     text = table(found, args.workdir)

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         training of this seed did not have, or as mscaflax.training.loop.train.
     """
     from mscaflax.files import write_atomically
-    from mscaflax.training.checkpoint import load_description
+    from mscaflax.training.checkpoint import load_description, stored_fingerprint
     from mscaflax.training.segmenter import (
         BATCH,
         SCORES,
@@ -82,6 +82,11 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(
                 f"the dataset {task.dataset.name} has other classes than the model in {args.workdir}: "
                 "prepare it with the same classes file, or train again"
+            )
+        if stored_fingerprint(args.workdir) not in (None, task.dataset.fingerprint):
+            raise UserError(
+                f"the dataset {task.dataset.name} was prepared anew since the model in {args.workdir} was "
+                "trained: train again in another --workdir"
             )
         made.append(task)
         return task

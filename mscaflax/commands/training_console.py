@@ -18,7 +18,7 @@ def add_cpu_devices(parser: argparse.ArgumentParser) -> None:
         type=positive,
         metavar="N",
         help="where there is no accelerator: split each batch over N devices of one CPU thread each "
-        "(default: one per core, if the batch divides)",
+        "(default: one per core, if the batch divides); a run goes on bit for bit under the same N",
     )
 
 

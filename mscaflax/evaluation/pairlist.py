@@ -85,7 +85,8 @@ def freeze_pairs(
 ) -> PairList:
     """Draws the list: always the same for the same photos and arguments; a larger `count` keeps the pairs.
 
-    Which exemplars are retrieved depends on the whole list, since its own exemplars are the candidates.
+    Which exemplars of other photos go with them depends on the whole list: its own exemplars are the
+    candidates.
 
     Args:
       source: random access to the photos of one split (`mscaflax.data.datasets.Source`).

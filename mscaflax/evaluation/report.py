@@ -37,7 +37,14 @@ def versions() -> dict[str, str]:
 
 
 def assemble(
-    evaluation: Evaluation, pairs: PairList, *, photos: int, model: Any, segmenter: Any = None, seconds: float
+    evaluation: Evaluation,
+    pairs: PairList,
+    *,
+    photos: int,
+    model: Any,
+    segmenter: Any = None,
+    trained_on: str | None = None,
+    seconds: float,
 ) -> dict[str, Any]:
     """What metrics.json holds.
 
@@ -46,6 +53,7 @@ def assemble(
       photos: how many photos the split has.
       model: the `mscaflax.training.model.Model` that was evaluated.
       segmenter: the `mscaflax.training.segmenter.Segmenter` that judged, if one did.
+      trained_on: fingerprint of the dataset that the model was trained on, if it is known.
       seconds: how long it took.
     """
     found = {
@@ -60,6 +68,7 @@ def assemble(
             "name": pairs.dataset,
             "photos": photos,
             "split": pairs.split,
+            "trained_on": trained_on,
         },
         "pairs": {
             "n": len(pairs.names),

@@ -46,6 +46,12 @@ def _metric_cells(values: Mapping[str, Any], names: Iterable[str], prefix: str =
     return [_cell(values.get(prefix + name), _METRICS[name][1]) for name in names]
 
 
+def _count(values: Mapping[str, Any], prefix: str) -> str:
+    """How many images have pixels under the mask that `prefix` stands for."""
+    measured = values.get(f"{prefix}psnr")
+    return str(values["n"] if measured is None else measured.get("n", values["n"]))
+
+
 def _found(rows: Mapping[str, Mapping[str, Any]], metrics: Iterable[str]) -> list[str]:
     return [name for name in metrics if any(name in row for row in rows.values())]
 
@@ -62,6 +68,13 @@ def _main(report: Mapping[str, Any]) -> list[str]:
         "interval over photos.",
         *_table(["exemplar", "n", *(_METRICS[name][0] for name in names)], rows),
     ]
+    dataset = report["dataset"]
+    if dataset["trained_on"] not in (None, dataset["fingerprint"]):
+        lines += [
+            "",
+            "Beware: the dataset was prepared anew since the model was trained, which may have seen these "
+            "photos.",
+        ]
     real = report["real"].get("style_relevance")
     if real is not None:
         lines += ["", f"Style relevance of the real targets to the other patch: {_cell(real, '.3f')}."]
@@ -76,9 +89,7 @@ def _truth(truth: Mapping[str, Any] | None) -> list[str]:
     for kind, values in truth.items():
         share = f"known, {values['known_pixels']['mean']:.0%}"
         for pixels, prefix in (("all", ""), (share, "masked_")):
-            rows.append(
-                [_KINDS[kind], pixels, str(values["n"]), *_metric_cells(values, names, prefix)],
-            )
+            rows.append([_KINDS[kind], pixels, _count(values, prefix), *_metric_cells(values, names, prefix)])
     return [
         "",
         "Against the true answer, the target's layout drawn in the exemplar's style. Known: the pixels whose "
@@ -94,7 +105,7 @@ def _overlap(bins: Mapping[str, Any] | None) -> list[str]:
     rows = []
     for name, values in bins.items():
         for pixels, prefix in (("all", ""), ("known", "masked_"), ("missing", "missing_")):
-            rows.append([name, pixels, str(values["n"]), *_metric_cells(values, names, prefix)])
+            rows.append([name, pixels, _count(values, prefix), *_metric_cells(values, names, prefix)])
     return [
         "",
         "Against the true answer, by class overlap: the share of the target whose class occurs in the "

@@ -157,7 +157,7 @@ def store_description(workdir, config, classes, fingerprint, free=None, remedy="
             )
         if stored_classes != classes:
             raise UserError(f"{workdir} holds a run with other classes: {remedy}")
-        if _stored_fingerprint(workdir) not in (None, fingerprint):
+        if stored_fingerprint(workdir) not in (None, fingerprint):
             raise UserError(
                 f"the dataset {config.data.name} was prepared anew since {workdir} was begun: {remedy}"
             )
@@ -166,7 +166,13 @@ def store_description(workdir, config, classes, fingerprint, free=None, remedy="
     write_atomically(workdir / "config.json", config_to_json(config))
 
 
-def _stored_fingerprint(workdir):
+def stored_fingerprint(workdir):
+    """The fingerprint of the dataset that a workdir's run was trained on; None if it is not known.
+
+    Raises:
+      UserError: the file that holds it is damaged.
+    """
+    workdir = Path(workdir).expanduser()
     try:
         return json.loads((workdir / "dataset.json").read_text()).get("fingerprint")
     except FileNotFoundError:

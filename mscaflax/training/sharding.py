@@ -44,14 +44,14 @@ def split_cpu(
         if devices is None:
             return None
         raise UserError(f"{_batch_size_message(batch_size, count, even, key, why)}, or other --cpu_devices")
-    if count == 1 or (devices is None and "JAX_NUM_CPU_DEVICES" in os.environ):
+    if devices is None and (count == 1 or "JAX_NUM_CPU_DEVICES" in os.environ):
         return None
     try:
         jax.config.update("jax_num_cpu_devices", count)
     except RuntimeError:  # JAX has its devices already
         return None
     flags = os.environ.get("XLA_FLAGS", "")
-    if "xla_cpu_multi_thread_eigen" not in flags:
+    if count > 1 and "xla_cpu_multi_thread_eigen" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
     return count
 
