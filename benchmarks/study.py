@@ -1,9 +1,9 @@
-"""The comparison of alignments and the ablations, run by run; the same command again goes on where it stopped.
+"""The comparison of alignments and the ablations; the same command again goes on where it stopped.
 
-mscaflax prepare --name=scenes --data_dir=runs/data          # and the photos, as the datasets facade and camvid
+mscaflax prepare --name=scenes --data_dir=runs/data     # and photos, as the datasets facade and camvid
 python benchmarks/study.py list
-python benchmarks/study.py run [--only=TEXT] [--data_dir=runs/data]      # numbers go into docs/study
-python benchmarks/study.py tables                                        # docs/study.md, from what is finished
+python benchmarks/study.py run [--only=TEXT] [--data_dir=runs/data]     # numbers go into docs/study
+python benchmarks/study.py tables                                       # docs/study.md, of finished runs
 """
 
 import argparse
