@@ -95,13 +95,18 @@ def test_the_same_command_gives_the_same_files_but_for_the_seconds(evaluate, tmp
 
 
 def test_results_tell_which_photos_they_are_of(evaluate, tmp_path):
-    reports = []
+    reports, warned = [], []
+    (tmp_path / "dataset.json").write_text(json.dumps({"fingerprint": "f"}))
     for fingerprint in "fg":
         evaluate.fingerprint = fingerprint
         assert evaluate(fingerprint, "--pairs=6") == 0
         reports.append(json.loads((tmp_path / fingerprint / "metrics.json").read_text()))
         assert json.loads((tmp_path / fingerprint / "pairs.json").read_text())["fingerprint"] == fingerprint
-    assert reports[0]["dataset"] == {"fingerprint": "f", "name": "toy", "photos": 4, "split": "val"}
+        table = (tmp_path / fingerprint / "table.md").read_text()
+        warned.append("prepared anew since the model was trained" in table)
+    facts = {"fingerprint": "f", "name": "toy", "photos": 4, "split": "val", "trained_on": "f"}
+    assert reports[0]["dataset"] == facts and reports[1]["dataset"] == facts | {"fingerprint": "g"}
+    assert warned == [False, True]
     assert reports[0]["pairs"]["sha256"] != reports[1]["pairs"]["sha256"]
     assert reports[0]["pairs"]["n"] == 6 and reports[0]["pairs"]["photos"] == 4
 
