@@ -67,4 +67,21 @@ def get_config():
     train.checkpoint_every = 500
     train.keep_checkpoints = 2
     train.statistics_photos = 128  # patches that give the VGG taps' mean and deviation, in sixteens
+
+    config.segmenter = segmenter = ConfigDict()  # `mscaflax segmenter`: label maps from images
+    segmenter.seed = 0  # --seed; segmenters of several seeds stand side by side
+    segmenter.channels = (32, 48, 64, 96, 128)  # of the decoder, finest scale first
+    segmenter.side_range = (0.25, 1.0)  # as data.side_range: wide, to know a class at many scales
+    segmenter.jitter = 0.2  # of contrast, saturation and colour in training; 0 for none
+    segmenter.rate = 1e-3  # AdamW's, falls to zero along a cosine
+    segmenter.weight_decay = 1e-4
+    segmenter.steps = 500
+    segmenter.batch_size = 16  # patches, over all devices; two of each photo
+    segmenter.log_every = 20
+    segmenter.health_every = 100  # accuracy on a few validation patches
+    segmenter.sample_every = 250  # sample grid
+    segmenter.checkpoint_every = 250
+    segmenter.keep_checkpoints = 1
+    segmenter.statistics_photos = 128  # as train.statistics_photos
+    segmenter.val_pairs = 128  # frozen pairs of validation patches that give its scores
     return config

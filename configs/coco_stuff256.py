@@ -25,4 +25,13 @@ def get_config():
     config.train.sample_every = 2_000
     config.train.checkpoint_every = 2_000
     config.train.statistics_photos = 1024
+    config.segmenter.channels = (64, 128, 128, 256, 256)
+    config.segmenter.steps = 20_000
+    config.segmenter.batch_size = 64
+    config.segmenter.log_every = 100
+    config.segmenter.health_every = 1_000
+    config.segmenter.sample_every = 2_000
+    config.segmenter.checkpoint_every = 2_000
+    config.segmenter.statistics_photos = 1024
+    config.segmenter.val_pairs = 1024
     return config

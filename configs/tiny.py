@@ -20,4 +20,13 @@ def get_config():
     config.train.sample_every = 8
     config.train.checkpoint_every = 4
     config.train.statistics_photos = 8
+    config.segmenter.channels = (8, 8, 8, 8, 8)
+    config.segmenter.steps = 8
+    config.segmenter.batch_size = 4
+    config.segmenter.log_every = 2
+    config.segmenter.health_every = 4
+    config.segmenter.sample_every = 8
+    config.segmenter.checkpoint_every = 4
+    config.segmenter.statistics_photos = 8
+    config.segmenter.val_pairs = 4
     return config

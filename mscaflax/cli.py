@@ -36,6 +36,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "prepare": Command("mscaflax.commands.prepare"),
     "train": Command("mscaflax.commands.train", takes_config=True),
+    "segmenter": Command("mscaflax.commands.segmenter"),
     "evaluate": Command("mscaflax.commands.evaluate"),
     "synthesize": Command("mscaflax.commands.synthesize"),
     "retrieve": Command("mscaflax.commands.retrieve"),

@@ -87,7 +87,67 @@ def tiny_run(tiny_arguments, tmp_path_factory) -> Path:
     """The workdir of an unbroken run of a toy network. Read only: copy it to change it."""
     from mscaflax.config import load_config
     from mscaflax.training.loop import train
+    from mscaflax.training.synthesis import SynthesisTask
 
     workdir = tmp_path_factory.mktemp("runs") / "tiny"
-    assert train(load_config(tiny_arguments), workdir) == (4, None)
+    assert train(SynthesisTask(load_config(tiny_arguments)), workdir) == (4, None)
+    return workdir
+
+
+@pytest.fixture(scope="session")
+def coloured_photos(tmp_path_factory) -> Path:
+    """The data_dir of the dataset `coloured`, where colour tells the class; some pixels are unlabelled."""
+    from mscaflax.data.classes import ClassTable
+    from mscaflax.data.inputs import folder_inputs
+    from mscaflax.data.prepare import prepare
+
+    root = tmp_path_factory.mktemp("coloured")
+    classes = ClassTable(
+        ("red", "green", "blue", "never"), ((200, 0, 0), (0, 200, 0), (0, 0, 200), (9, 9, 9))
+    )
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 4)):
+        for kind in ("images", "annotations"):
+            (root / kind / split).mkdir(parents=True)
+        for index in range(count):
+            label = np.full((64, 128), rng.integers(3), np.uint8)
+            for _ in range(8):
+                y, x = rng.integers(0, 48), rng.integers(0, 112)
+                label[y : y + rng.integers(12, 32), x : x + rng.integers(12, 48)] = rng.integers(3)
+            image = np.array(classes.palette)[label] + rng.normal(40, 15, (64, 128, 3))
+            # A stripe of every colour that says nothing: whoever learns from it learns what is wrong.
+            label[24:32] = 255
+            image = np.clip(image, 0, 255).astype(np.uint8)
+            Image.fromarray(image).save(root / "images" / split / f"{index}.png")
+            Image.fromarray(label).save(root / "annotations" / split / f"{index}.png")
+    (root / "classes.json").write_text(json.dumps(classes.to_json()))
+    folders = root / "images", root / "annotations"
+    prepare(folder_inputs("coloured", *folders, root / "classes.json"), root / "data", workers=1)
+    return root / "data"
+
+
+@pytest.fixture(scope="session")
+def segmenter_run(coloured_photos, tmp_path_factory) -> Path:
+    """A workdir whose toy segmenter of seed 0 is trained, not scored. Read only: copy it to change it."""
+    from mscaflax.config import load_config
+    from mscaflax.training.loop import train
+    from mscaflax.training.segmenter import SegmenterTask, segmenter_folder
+    from mscaflax.training.synthesis import SynthesisTask
+
+    workdir = tmp_path_factory.mktemp("runs") / "coloured"
+    config = load_config(
+        [
+            "--config=tiny",
+            "--config.data.name=coloured",
+            f"--config.data.data_dir={coloured_photos}",
+            "--config.segmenter.rate=0.01",
+            "--config.segmenter.steps=40",
+            "--config.segmenter.log_every=1",
+            "--config.segmenter.health_every=40",
+            "--config.segmenter.sample_every=40",
+            "--config.segmenter.checkpoint_every=20",
+        ]
+    )
+    SynthesisTask(config).store_description(workdir)
+    assert train(SegmenterTask(config), segmenter_folder(workdir, 0)) == (40, None)
     return workdir

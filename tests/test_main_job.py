@@ -59,6 +59,7 @@ def test_from_a_folder_of_photos_to_a_picture(photo_folder, synthesize_arguments
     for arguments in (
         prepare_arguments(photo_folder, data_dir),
         train,
+        ["segmenter", f"--workdir={workdir}", "--steps=2"],
         ["evaluate", f"--workdir={workdir}", f"--output={results}", "--pairs=4"],
         ["synthesize", f"--workdir={workdir}", *synthesize_arguments],
     ):
@@ -70,7 +71,10 @@ def test_from_a_folder_of_photos_to_a_picture(photo_folder, synthesize_arguments
     lines = said["train"].stderr.splitlines()
     assert len(lines) == len(set(lines)) and sum("loss/generator" in line for line in lines) == 3
     assert all("[" in line for line in lines), lines
-    assert json.loads((results / "metrics.json").read_text())["step"] == 4
+    report = json.loads((results / "metrics.json").read_text())
+    assert report["step"] == 4 and report["segmenter"]["step"] == 2
+    assert 0 <= report["segmentation"]["real"]["pixel_accuracy"] <= 1
+    assert "No segmentation scores" not in said["evaluate"].stdout
     assert {path.name for path in results.iterdir()} == {"metrics.json", "pairs.json", "table.md", "grid.png"}
     picture = read_photo(tmp_path / "picture.png")
     assert picture.shape == (64, 128, 3) and picture.std() > 2
@@ -86,6 +90,41 @@ def test_a_trained_model_is_evaluated(tiny_run, tmp_path, capsys):
     report = json.loads((results / "metrics.json").read_text())
     assert report["step"] == 4 and report["config"]["train"]["steps"] == 4
     assert (results / "grid.png").exists() and "PSNR" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_neither_devices_nor_batches_change_an_evaluation(tiny_run, tmp_path):
+    eight = (
+        "import sys, jax; jax.config.update('jax_num_cpu_devices', 8)\n"
+        "from mscaflax.cli import main\n"
+        "assert main(sys.argv[1:]) == 0 and jax.device_count() == 8"
+    )
+    arguments = ["evaluate", f"--workdir={tiny_run}", "--pairs=11"]
+    reports = {}
+    for name, size in {"one": 4, "again": 4, "other": 3, "eight": 5}.items():
+        extra = [f"--output={tmp_path / name}", f"--batch_size={size}"]
+        if name == "eight":
+            subprocess.run([sys.executable, "-c", eight, *arguments, *extra], check=True)
+        else:
+            assert cli.main([*arguments, *extra]) == 0
+        reports[name] = json.loads((tmp_path / name / "metrics.json").read_text())
+        assert reports[name].pop("seconds") > 0
+    assert reports["one"] == reports["again"]
+    for name in ("other", "eight"):
+        expected, found = (dict(walk_numbers(reports[key])) for key in ("one", name))
+        assert found.keys() == expected.keys() and len(found) > 100
+        for key, value in expected.items():
+            # A few of the outputs' values may be rounded to the next of the 8-bit levels.
+            assert found[key] == pytest.approx(value, rel=1e-5, abs=1e-5), (name, key)
+
+
+def walk_numbers(value, key=""):
+    """("key/key/...", leaf) of a JSON value."""
+    if not isinstance(value, (dict, list)):
+        yield key, value
+        return
+    for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
+        yield from walk_numbers(inner, f"{key}/{name}")
 
 
 def test_a_picture_from_the_command_line(tiny_run, synthesize_arguments, tmp_path):
@@ -171,6 +210,8 @@ def test_a_workdir_with_another_config_is_refused(tiny_run, tiny_arguments, caps
         ("--split=test", "the dataset photos has no split 'test'"),
         ("--step=9", "has no checkpoint of step 9"),
         ("--output={folder}/file", "is not a folder: choose another"),
+        ("--overlap_pairs=3", "--overlap_pairs needs the true answers, which photos does not have"),
+        ("--inception={folder}/file", "{folder}/file"),
     ],
 )
 def test_bad_input_of_evaluate_is_one_line(changed, message, tiny_run, tmp_path, capsys):

@@ -1,7 +1,8 @@
 """`mscaflax evaluate`: the numbers of a trained model, the pairs they stand on and a picture."""
 
 import argparse
-import json
+import dataclasses
+import functools
 import time
 from pathlib import Path
 
@@ -17,7 +18,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, metavar="DIR", help="where the results go")
     parser.add_argument("--split", help="split of the dataset (default: the config's val_split)")
     parser.add_argument("--pairs", type=positive, default=100, metavar="N", help="pairs (default: 100)")
-    parser.add_argument("--batch_size", type=positive, default=16, metavar="N", help="default: 16")
+    parser.add_argument(
+        "--batch_size", type=positive, default=16, metavar="N", help="of the networks (default: 16)"
+    )
+    parser.add_argument(
+        "--overlap_pairs",
+        type=positive,
+        metavar="N",
+        help="on scenes: also N pairs each whose exemplar knows few, some and most classes of the target",
+    )
     parser.add_argument(
         "--seed",
         type=seed,
@@ -25,8 +34,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="draws the pairs, the outputs' noise and the bootstrap samples; 0..2^32-1 (default: 0)",
     )
+    parser.add_argument(
+        "--inception",
+        metavar="FILE",
+        help="pytorch-fid's pt_inception-2015-12-05-6726825d.pth: adds FID, which needs these weights",
+    )
     parser.add_argument("--step", type=natural, metavar="N", help="checkpoint to take (default: the last)")
     parser.add_argument("--data_dir", metavar="DIR", help="where datasets lie (default: as in the config)")
+
+
+def _load_judges(args, size, batches, segmenter):
+    import jax
+
+    from mscaflax.evaluation import fid
+    from mscaflax.evaluation.protocol import load_judges
+
+    extractors = {}
+    if args.inception:
+        params = jax.device_put(fid.load_inception(args.inception))
+        extractors["inception"] = functools.partial(fid.inception_features, params)
+    return load_judges(size, batches, extractors, segmenter.predict if segmenter else None)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,13 +67,16 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from mscaflax.config import config_to_json
     from mscaflax.data.datasets import open_dataset
     from mscaflax.data.grids import picture_grid
-    from mscaflax.evaluation import protocol
+    from mscaflax.evaluation import overlap, protocol, report, truth
+    from mscaflax.evaluation.batches import Batches
+    from mscaflax.evaluation.generation import exemplars
     from mscaflax.evaluation.pairlist import freeze_pairs
-    from mscaflax.evaluation.report import table, versions, write_report
+    from mscaflax.evaluation.tables import table
+    from mscaflax.training.checkpoint import stored_fingerprint
     from mscaflax.training.model import load_model
+    from mscaflax.training.segmenter import find_segmenter
 
     output = Path(args.output)
     try:
@@ -75,42 +105,65 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         side_range=data.side_range,
     )
-    weights = protocol.load_lpips_weights()
+    batches = Batches(args.batch_size)
+    segmenter = find_segmenter(args.workdir)
+    judges = _load_judges(args, data.size, batches, segmenter)
+    scenes_size = truth.scenes_size(dataset, source)
+    if args.overlap_pairs and not scenes_size:
+        raise UserError(
+            f"--overlap_pairs needs the true answers, which {dataset.name} does not have: only scenes do"
+        )
+    bins = overlap.draw_bins(pairs, model.classes.num_classes, args.overlap_pairs or 0, args.seed)
+    wanted = exemplars(pairs)
+    drawn = len(pairs.names) * len(truth.foreign_exemplars(pairs, wanted)) if scenes_size else 0
+    answers = None
     columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=protocol.steps_of(pairs, weights))
+        steps = drawn + protocol.steps_of(pairs, judges, truth=bool(scenes_size))
+        steps += overlap.steps_of(bins, judges.lpips)
+        task = bar.add_task("", total=steps)
+
+        def advance(count):
+            bar.advance(task, count)
+
+        if scenes_size:
+            answers = truth.scene_truth(pairs, wanted, scenes_size, advance=advance)
+        spread = model.over(batches.mesh)
         evaluation = protocol.evaluate(
-            model,
+            spread,
             pairs,
             model.classes.num_classes,
-            batch_size=args.batch_size,
-            weights=weights,
+            batches=batches,
+            judges=judges,
+            truth=answers,
             seed=args.seed,
-            advance=lambda count: bar.advance(task, count),
+            advance=advance,
         )
-    report = {
-        "config": json.loads(config_to_json(model.config)),
-        "dataset": {
-            "fingerprint": dataset.fingerprint,
-            "name": dataset.name,
-            "photos": len(source),
-            "split": split,
-        },
-        "metrics": evaluation.metrics,
-        "pairs": {
-            "n": len(pairs.names),
-            "photos": len(set(pairs.photos.tolist())),
-            "seed": args.seed,
-            "sha256": pairs.sha256(),
-        },
-        "seconds": round(time.perf_counter() - started, 1),
-        "size": data.size,
-        "step": model.step,
-        "swap": evaluation.swap,
-        "versions": versions(),
-    }
-    grid = picture_grid(protocol.grid_columns(pairs, evaluation, model.classes))
-    write_report(output, report, pairs.to_json(), grid)
-    print(table(report))
+        if args.overlap_pairs:
+            by_overlap = overlap.by_overlap(
+                spread,
+                pairs,
+                bins,
+                model.classes.num_classes,
+                size=scenes_size,
+                batches=batches,
+                weights=judges.lpips,
+                seed=args.seed,
+                advance=advance,
+            )
+            evaluation = dataclasses.replace(evaluation, overlap=by_overlap)
+    found = report.assemble(
+        evaluation,
+        pairs,
+        photos=len(source),
+        model=model,
+        segmenter=segmenter,
+        trained_on=stored_fingerprint(args.workdir),
+        seconds=time.perf_counter() - started,
+    )
+    text = table(found, args.workdir)
+    grid = picture_grid(report.grid_columns(pairs, evaluation, model.classes, answers))
+    report.write_report(output, found, text, pairs.to_json(), grid)
+    print(text)
     print(f"{output / 'metrics.json'}\n{output / 'grid.png'}")
     return 0

@@ -105,13 +105,13 @@ def photo_example(item: PhotoItem, *, classes: ClassTable) -> dict[str, Any]:
 
 
 def scene_example(item: SceneItem, *, size: tuple[int, int] = scenes.SIZE) -> dict[str, Any]:
-    """Renders a scene at `size` (h, w); its name is `SPLIT_INDEX`, the index in five digits."""
+    """Renders a scene at `size` (h, w); `scenes.scene_name` names it."""
     layout, style = scenes.scene(item.split, item.index)
     image, label = scenes.render(layout, style, size)
     return {
         "image": encode_png(image),
         "label": encode_png(label.astype("uint8")),
-        "name": f"{item.split}_{item.index:05d}",
+        "name": scenes.scene_name(item.split, item.index),
     }
 
 

@@ -14,7 +14,6 @@ decoding, cropping and resizing are TensorFlow ops, in parallel and in a fixed o
 """
 
 import os
-import struct
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mscaflax.data.pairs import WORDS_PER_PAIR, check_side_range, random_words, sample_pair
+from mscaflax.data.patches import cut_patch, decode, png_size
 from mscaflax.data.tensorflow import import_tensorflow
 from mscaflax.errors import UserError
 
@@ -31,7 +31,6 @@ Batch = dict[str, np.ndarray]
 
 _BATCH_KEYS = ("image", "label", "exemplar", "exemplar_label")
 _TRAINING_STREAM, _EVALUATION_STREAM = 0, 1
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 class Source(Protocol):
@@ -227,7 +226,7 @@ class _Reader:
         pair_position, use = divmod(int(position), self._uses_of_a_pair)
         words = random_words(self._seed, self._stream, pair_position, WORDS_PER_PAIR + 1)
         try:
-            pair = sample_pair(*_png_size(record["label"]), words[:WORDS_PER_PAIR], self._side_range)
+            pair = sample_pair(*png_size(record["label"]), words[:WORDS_PER_PAIR], self._side_range)
         except UserError as error:
             raise self._fail(f"{name}: {error}") from error
         target, other = (pair.exemplar, pair.target) if use else (pair.target, pair.exemplar)
@@ -259,7 +258,7 @@ class _Reader:
             try:
                 record = self._source[index]
                 name = record["name"]
-                _decode(record["image"], record["label"])
+                decode(record["image"], record["label"])
             except Exception as found:
                 error = found
                 break
@@ -296,14 +295,14 @@ def _examples(
             reader.load, [position, index], [tf.string, tf.string, tf.string, tf.int32, tf.bool]
         )
         boxes = tf.ensure_shape(boxes, [2, 3])
-        image, label = _decode(image, label)
+        image, label = decode(image, label)
         largest = tf.cast(tf.reduce_max(label), tf.int32)
         fits = tf.reduce_all(tf.shape(image)[:2] == tf.shape(label)[:2]) & (largest <= num_classes)
         facts = [name, tf.shape(image), tf.shape(label), largest, tf.constant(num_classes)]
         fits = tf.cond(fits, lambda: fits, lambda: tf.numpy_function(reader.refuse, facts, tf.bool))
         with tf.control_dependencies([fits]):
-            target_patch, target_map = _patch(image, label, boxes[0], size, mirrored)
-            exemplar_patch, exemplar_map = _patch(image, label, boxes[1], size, mirrored)
+            target_patch, target_map = cut_patch(image, label, boxes[0], size, mirrored)
+            exemplar_patch, exemplar_map = cut_patch(image, label, boxes[1], size, mirrored)
         values = {
             "image": target_patch, "label": target_map,
             "exemplar": exemplar_patch, "exemplar_label": exemplar_map,
@@ -318,32 +317,3 @@ def _examples(
     options.threading.private_threadpool_size = threads
     options.threading.max_intra_op_parallelism = 1
     return positions.map(example, num_parallel_calls=threads, deterministic=True).with_options(options)
-
-
-def _decode(image: Any, label: Any) -> tuple[Any, Any]:
-    """Encoded photo and map: uint8 [h, w, 3] and [h, w, 1]."""
-    tf = import_tensorflow()
-    # decode_jpeg reads PNG as well; the accurate transform is the one other decoders use.
-    image = tf.io.decode_jpeg(image, channels=3, dct_method="INTEGER_ACCURATE")
-    return image, tf.io.decode_png(label, channels=1)
-
-
-def _patch(image: Any, label: Any, box: Any, size: int, mirrored: Any) -> tuple[Any, Any]:
-    """Cuts one patch out of uint8 [h, w, 3] and [h, w, 1]: float32 [size, size, 3], int32 [size, size]."""
-    tf = import_tensorflow()
-    top, left, side = box[0], box[1], box[2]
-    begin, extent = tf.stack([top, left, 0]), tf.stack([side, side, -1])
-    # Bicubic, since patches may have to grow as well as shrink; it overshoots at edges.
-    photo = tf.image.resize(tf.slice(image, begin, extent), [size, size], "bicubic", antialias=True)
-    photo = tf.clip_by_value(photo / 127.5 - 1, -1, 1)
-    classes = tf.image.resize(tf.slice(label, begin, extent), [size, size], "nearest")
-    photo, classes = tf.cond(mirrored, lambda: (photo[:, ::-1], classes[:, ::-1]), lambda: (photo, classes))
-    photo, classes = tf.ensure_shape(photo, [size, size, 3]), tf.ensure_shape(classes, [size, size, 1])
-    return photo, tf.cast(classes[..., 0], tf.int32)
-
-
-def _png_size(png: bytes) -> tuple[int, int]:
-    if png[:8] != _PNG_SIGNATURE or len(png) < 24:
-        raise UserError("its label map is no PNG: prepare the dataset again")
-    width, height = struct.unpack(">II", png[16:24])
-    return height, width

@@ -28,7 +28,9 @@ __all__ = [
     "render",
     "sample_layout",
     "sample_style",
+    "named_scene",
     "scene",
+    "scene_name",
 ]
 
 # Raised by hand with every change of what is drawn, so that datasets of older scenes are built again. Hashes
@@ -55,6 +57,23 @@ def scene(split: str, index: int) -> tuple[Layout, Style]:
     if not 0 <= index < SPLITS[split]:
         raise UserError(f"scenes {split} has scenes 0 to {SPLITS[split] - 1}, not {index}")
     return sample_layout(_STREAMS[split], index), sample_style(_STREAMS[split], index)
+
+
+def scene_name(split: str, index: int) -> str:
+    """The name of a scene's record in a dataset: `SPLIT_INDEX`, the index in five digits."""
+    return f"{split}_{index:05d}"
+
+
+def named_scene(name: str) -> tuple[Layout, Style]:
+    """Layout and style of the scene whose record has this name.
+
+    Raises:
+      UserError: `scene_name` gives no such name.
+    """
+    split, _, index = name.rpartition("_")
+    if not index.isdecimal() or scene_name(split, int(index)) != name:
+        raise UserError(f"{name!r} is not the name of a scene")
+    return scene(split, int(index))
 
 
 def render(layout: Layout, style: Style, size: tuple[int, int] = SIZE) -> tuple[np.ndarray, np.ndarray]:

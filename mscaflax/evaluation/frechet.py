@@ -11,6 +11,7 @@ Everything but the network is numpy in float64. Shapes: n images or rows, d feat
 """
 
 import dataclasses
+import functools
 import math
 
 import jax
@@ -24,7 +25,8 @@ _BLOCK = 1024  # rows of a kernel matrix held at once
 
 
 @jax.jit
-def _mean_relu5_3(params: Params, images: jax.Array) -> jax.Array:
+def mean_relu5_3(params: Params, images: jax.Array) -> jax.Array:
+    """`vgg_features` of float images in [-1, 1], on the device."""
     return vgg16_taps(params, images, precision=lax.Precision.HIGHEST)[-1].mean(axis=(1, 2))
 
 
@@ -46,7 +48,7 @@ def vgg_features(params: Params, images: np.ndarray) -> np.ndarray:
     Raises:
       ValueError: images of another rank, too small or not finite.
     """
-    return np.asarray(_mean_relu5_3(params, to_float(to_uint8(images))))
+    return np.asarray(mean_relu5_3(params, to_float(to_uint8(images))))
 
 
 def _finite_rows(features: np.ndarray) -> np.ndarray:
@@ -124,6 +126,17 @@ class Moments:
             raise ValueError(f"a covariance needs more than one row, got {self.count:g}")
         return self.scatter / (self.count - 1)
 
+    @functools.cached_property
+    def root(self) -> np.ndarray:
+        """A factor [d, rank] with factor · factorᵀ = covariance; raises as `covariance`.
+
+        Kept, since real images meet several sets, and thousands of features take seconds.
+        """
+        values, vectors = np.linalg.eigh(self.covariance())
+        # Below this an eigenvalue is rounding, and its root would be as large as 1e-8 of the largest one.
+        kept = values > values[-1] * values.size * np.finfo(np.float64).eps
+        return vectors[:, kept] * np.sqrt(values[kept])
+
 
 @dataclasses.dataclass(frozen=True)
 class FrechetDistance:
@@ -142,14 +155,6 @@ class FrechetDistance:
     warning: str | None
 
 
-def _square_root(covariance: np.ndarray) -> np.ndarray:
-    """A factor [d, rank] with factor · factorᵀ = covariance [d, d], symmetric and positive semidefinite."""
-    values, vectors = np.linalg.eigh(covariance)
-    # Below this an eigenvalue is rounding, and its root would be as large as 1e-8 of the largest one.
-    kept = values > values[-1] * values.size * np.finfo(np.float64).eps
-    return vectors[:, kept] * np.sqrt(values[kept])
-
-
 def frechet_distance(a: Moments, b: Moments) -> FrechetDistance:
     """The Fréchet distance of two Gaussians, ‖μ_a - μ_b‖² + tr(S_a) + tr(S_b) - 2 tr((S_a S_b)^½).
 
@@ -166,9 +171,8 @@ def frechet_distance(a: Moments, b: Moments) -> FrechetDistance:
     if a.mean.shape != b.mean.shape:
         raise ValueError(f"moments of {a.mean.size} and of {b.mean.size} features do not compare")
     covariances = a.covariance(), b.covariance()
-    root_a, root_b = map(_square_root, covariances)
     # A matrix without columns has no singular values: all rows of a set are equal.
-    roots = np.linalg.svd(root_a.T @ root_b, compute_uv=False)
+    roots = np.linalg.svd(a.root.T @ b.root, compute_uv=False)
     value = ((a.mean - b.mean) ** 2).sum() + sum(map(np.trace, covariances)) - 2 * roots.sum()
     n, features = min(a.count, b.count), a.mean.size
     warning = None

@@ -6,6 +6,7 @@ h and w height and width, c channels of a tap.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,8 @@ from mscaflax.nets import alexnet
 from mscaflax.nets.pretrained import load_lpips_file
 from mscaflax.nets.vgg import STAGES, Params, check_convs, load_vgg16, vgg16_taps
 
+NETS = ("vgg", "alex")
+Taps = Sequence[jax.Array]
 _EPSILON = 1e-10  # of the original's unit normalization
 
 
@@ -60,6 +63,46 @@ def _unit(x_bhwc: jax.Array) -> jax.Array:
     return x_bhwc / (norm + _EPSILON)
 
 
+def unit_taps(params: LpipsParams, images: jax.Array) -> tuple[jax.Array, ...]:
+    """The network's five taps with every position's features scaled to unit length.
+
+    Args:
+      params: of `load_lpips`.
+      images: [b, h, w, 3] in [-1, 1]; h and w at least 16 (vgg) or 31 (alex).
+
+    Returns:
+      Five float32 arrays [b, h', w', c].
+
+    Raises:
+      ValueError: the images are too small.
+    """
+    taps = {"vgg": vgg16_taps, "alex": alexnet.alexnet_taps}[params.net]
+    return tuple(_unit(tap) for tap in taps(params.convs, images, precision=lax.Precision.HIGHEST))
+
+
+def _layer_maps(params: LpipsParams, a: Taps, b: Taps) -> list[jax.Array]:
+    return [
+        jnp.einsum("bhwc,c->bhw", (x - y) ** 2, jnp.asarray(head), precision=lax.Precision.HIGHEST)
+        for x, y, head in zip(a, b, params.heads, strict=True)
+    ]
+
+
+def taps_distance(params: LpipsParams, a: Taps, b: Taps) -> jax.Array:
+    """LPIPS, float32 [b], between the images of two `unit_taps`: 0 for equal images."""
+    return sum(distance.mean(axis=(1, 2)) for distance in _layer_maps(params, a, b))
+
+
+def taps_distance_map(params: LpipsParams, a: Taps, b: Taps, size: tuple[int, int]) -> jax.Array:
+    """The map of `lpips(..., spatial=True)`, float32 [b, h, w], between the images of two `unit_taps`.
+
+    `size` is the images' (h, w).
+    """
+    return sum(
+        jax.image.resize(distance, (distance.shape[0], *size), "bilinear", antialias=False)
+        for distance in _layer_maps(params, a, b)
+    )
+
+
 def lpips(params: LpipsParams, a: jax.Array, b: jax.Array, *, spatial: bool = False) -> jax.Array:
     """LPIPS between images.
 
@@ -77,21 +120,10 @@ def lpips(params: LpipsParams, a: jax.Array, b: jax.Array, *, spatial: bool = Fa
     """
     if a.shape != b.shape:
         raise ValueError(f"images must have one shape, got {a.shape} and {b.shape}")
-    taps = {"vgg": vgg16_taps, "alex": alexnet.alexnet_taps}[params.net]
-    size = a.shape[1:3]
     count = a.shape[0]
-    both = taps(params.convs, jnp.concatenate([a, b]), precision=lax.Precision.HIGHEST)
-    total = jnp.zeros((count, *size) if spatial else (count,), jnp.float32)
-    for features, head in zip(both, params.heads, strict=True):
-        unit = _unit(features)
-        squared_bhwc = (unit[:count] - unit[count:]) ** 2
-        head = jnp.asarray(head)
-        distance_bhw = jnp.einsum("bhwc,c->bhw", squared_bhwc, head, precision=lax.Precision.HIGHEST)
-        if spatial:
-            total += jax.image.resize(distance_bhw, (count, *size), "bilinear", antialias=False)
-        else:
-            total += distance_bhw.mean(axis=(1, 2))
-    return total
+    both = unit_taps(params, jnp.concatenate([a, b]))
+    taps = [x[:count] for x in both], [x[count:] for x in both]
+    return taps_distance_map(params, *taps, a.shape[1:3]) if spatial else taps_distance(params, *taps)
 
 
 def min_size(net: str) -> int:

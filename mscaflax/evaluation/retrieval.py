@@ -113,7 +113,8 @@ def rank(
     Args:
       queries: float32 [q, d], of `descriptors`.
       candidates: float32 [m, d], of `descriptors`.
-      exclude: int [q], for each target the candidate that is the same image, or -1; default: none is.
+      exclude: int [q] or [q, e], for each target the candidates that are of the same image, each once, the
+        rest of the row -1; default: none is.
       names: of the m candidates: the order of equal distances, so that the candidates' own order does not
         matter. Default: the lower index first.
 
@@ -130,11 +131,12 @@ def rank(
         raise ValueError(f"descriptors must be [q, d] and [m, d], got {queries.shape}, {candidates.shape}")
     q, m = len(queries), len(candidates)
     excluded = np.full(q, -1) if exclude is None else np.asarray(exclude, np.int64)
-    if excluded.shape != (q,) or ((excluded < -1) | (excluded >= m)).any():
-        raise ValueError(f"exclude must be [{q}] of -1..{m - 1}, got shape {excluded.shape}")
+    if excluded.shape[:1] != (q,) or excluded.ndim > 2 or ((excluded < -1) | (excluded >= m)).any():
+        raise ValueError(f"exclude must be [{q}] or [{q}, e] of -1..{m - 1}, got shape {excluded.shape}")
+    excluded = excluded[:, None] if excluded.ndim == 1 else excluded
     if names is not None and len(names) != m:
         raise ValueError(f"there are {len(names)} names for {m} candidates")
-    if (m - (excluded >= 0) < 1).any():
+    if (m - (excluded >= 0).sum(axis=1) < 1).any():
         raise UserError(
             "a target has no candidate but itself: take candidates from another or a larger split"
         )
@@ -156,11 +158,9 @@ def _rank(
         lengths = np.sqrt(np.einsum("qd,qd->q", block, block).astype(np.float64)[:, None] * squares)
         distances = (1 - block @ candidates.T / np.maximum(lengths, 1)).astype(np.float32)
         for row, itself in zip(distances, excluded[start : start + size], strict=True):
-            left = len(row)
-            if itself >= 0:
-                row[position[itself]] = np.inf
-                left -= 1
-            first = np.argsort(row, kind="stable")[: nearest_count(left)]
+            itself = itself[itself >= 0]
+            row[position[itself]] = np.inf
+            first = np.argsort(row, kind="stable")[: nearest_count(len(row) - len(itself))]
             yield Nearest(order[first], row[first])
 
 

@@ -17,6 +17,7 @@ Shapes: n images, c classes (the last is unlabelled), d features.
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,8 @@ SEMANTIC_LAYERS = ("relu3_2", "relu4_2", "relu5_2")
 
 
 @jax.jit
-def _style(params, images):
+def style_moments(params: Params, images: jax.Array) -> jax.Array:
+    """`styles` of float images in [-1, 1], on the device."""
     x = vgg16_activations(params, images, (STYLE_LAYER,), precision=lax.Precision.HIGHEST)[STYLE_LAYER]
     return jnp.concatenate([x.mean(axis=(1, 2)), x.std(axis=(1, 2))], axis=-1)
 
@@ -46,7 +48,7 @@ def styles(params: Params, images: np.ndarray) -> np.ndarray:
     Returns:
       float32 [n, 128], at least 0.
     """
-    return np.asarray(_style(params, to_float(to_uint8(images))))
+    return np.asarray(style_moments(params, to_float(to_uint8(images))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,24 +95,30 @@ def semantic_consistency(
     Returns:
       float64 [n] in [0, 1]; NaN where all pixels are unlabelled.
     """
-    means = [
-        [
-            np.asarray(x, np.float64)
-            for x in _class_means(params, to_float(to_uint8(images)), labels, num_classes)
-        ]
-        for images in (outputs, references)
-    ]
+    means = [class_means(params, to_float(to_uint8(x)), labels, num_classes) for x in (outputs, references)]
+    return consistency(*means, labels, num_classes)
+
+
+def consistency(
+    ours: Sequence[np.ndarray], real: Sequence[np.ndarray], labels: np.ndarray, num_classes: int
+) -> np.ndarray:
+    """`semantic_consistency` of images of which `class_means` gave `ours` and `real`."""
     area = np.stack([(labels == c).sum(axis=(1, 2)) for c in range(num_classes)], axis=-1).astype(np.float64)
     total = area.sum(axis=-1)
     score = np.zeros(len(labels))
-    for ours, real in zip(*means, strict=True):
-        score += (area * _cosine(ours, real)).sum(axis=-1) / np.where(total > 0, total, np.nan)
+    for a, b in zip(ours, real, strict=True):
+        cosine = _cosine(np.asarray(a, np.float64), np.asarray(b, np.float64))
+        score += (area * cosine).sum(axis=-1) / np.where(total > 0, total, np.nan)
     return score / len(SEMANTIC_LAYERS)
 
 
-@functools.partial(jax.jit, static_argnums=3)
-def _class_means(params, images, labels, num_classes):
-    """Per layer [n, c, d]: the mean feature of each class, by the share of each class in each position."""
+@functools.partial(jax.jit, static_argnames="num_classes")
+def class_means(params: Params, images: jax.Array, labels: jax.Array, num_classes: int) -> list[jax.Array]:
+    """Per layer of SEMANTIC_LAYERS, the mean feature of each class, [n, C, d], 0 for absent classes.
+
+    `images` are [n, h, w, 3] in [-1, 1], `labels` int [n, h, w] in 0..C. A position belongs to each class by
+    the share of its pixels.
+    """
     found = vgg16_activations(params, images, SEMANTIC_LAYERS, precision=lax.Precision.HIGHEST)
     share = jax.nn.one_hot(labels, num_classes)  # unlabelled pixels are in no class
     means = []

@@ -19,10 +19,11 @@ a network that ignores the exemplar, or follows it at random, passes no more tha
 
 The reference is the score of real images under the same rule: y_a is then the true patch of a's photo, i.e.
 the target patch that was cut from the photo of exemplar a, with its own label map; y_b likewise. Photos vary
-within themselves, so even the truth stays well below 100%.
+within themselves, so even the truth stays well below 100%. Where the true answers are known (scenes: the
+layout c rendered in the style of a and of b), their score stands there too.
 
-Apart stands the half of the triples whose exemplars differ most, of those that both the outputs and the real
-images count. They differ by
+Apart stands the half of the triples whose exemplars differ most, of those that the outputs and all references
+count. They differ by
 
     D(a, b) = Σ_k v_k ‖ s_k(a) − s_k(b) ‖
 
@@ -33,11 +34,13 @@ Definition: this project's. Shapes: n images or triples, h, w, C classes.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from mscaflax.data.pixels import to_uint8
+from mscaflax.evaluation.metrics import summarize
 
 MIN_AREA = 0.01
 
@@ -147,6 +150,32 @@ def most_different(distance: np.ndarray, among: np.ndarray) -> np.ndarray:
     half = np.zeros(among.shape, bool)
     half[order[: -(-candidates.size // 2)]] = True
     return half
+
+
+def summarize_swaps(
+    rows: Mapping[str, SwapScores], distance: np.ndarray, photos: np.ndarray, seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """The swap test of several kinds of images, side by side.
+
+    Args:
+      rows: the scores of t triples, by kind of image.
+      distance: float64 [t], of `exemplar_distance`.
+      photos: int [t], the photo that a triple counts as: its layout's.
+      seed: of the bootstrap.
+
+    Returns:
+      By kind: n; counted; `all`, the share of passes among the counted triples; half_n and `half`, the same
+      among the half of those counted in all rows whose exemplars differ most. The shares as `summarize`, None
+      where nothing counts.
+    """
+    # One half for all rows: other triples would be another test.
+    half = most_different(distance, np.logical_and.reduce([score.counted for score in rows.values()]))
+    found = {}
+    for name, score in rows.items():
+        found[name] = {"n": len(photos), "counted": int(score.counted.sum()), "half_n": int(half.sum())}
+        for part, mask in {"all": score.counted, "half": half}.items():
+            found[name][part] = summarize(score.passed[mask], photos[mask], seed)
+    return found
 
 
 def _weights(sharing: Sequence[ClassColours], measured: Sequence[ClassColours]) -> np.ndarray:

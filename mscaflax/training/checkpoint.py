@@ -1,7 +1,8 @@
 """Checkpoints by orbax: what inference needs apart from what only training needs, the config beside them.
 
-A workdir holds `config.json`, `classes.json` and `checkpoints/<step>/{model,training}`: `model` is the moving
-average of the generator and the statistics of the VGG taps, `training` is the rest of the state.
+A workdir holds `config.json`, `classes.json` and `checkpoints/<step>/{model,training}`: `model` is what the
+state names in `MODEL_FIELDS` (of the synthesis network, the moving average of the generator and the
+statistics of the VGG taps), `training` is the rest of the state.
 """
 
 import contextlib
@@ -30,7 +31,6 @@ FREE_SETTINGS = (
     "train.checkpoint_every",
     "train.keep_checkpoints",
 )
-_MODEL_FIELDS = ("ema", "statistics")
 
 
 def _made(workdir):
@@ -71,8 +71,8 @@ def exclusive(workdir):
 def _split(state):
     fields = {name: getattr(state, name) for name in state.__dataclass_fields__}
     return (
-        {name: fields[name] for name in _MODEL_FIELDS},
-        {name: value for name, value in fields.items() if name not in _MODEL_FIELDS},
+        {name: fields[name] for name in state.MODEL_FIELDS},
+        {name: value for name, value in fields.items() if name not in state.MODEL_FIELDS},
     )
 
 
@@ -99,7 +99,7 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, step, state):
-        """Saves a TrainState as `step`, in the background; a step that is there already is left as it is."""
+        """Saves a state as `step`, in the background; a step that is there already is left as it is."""
         if step in self._manager.all_steps():
             return
         model, training = _split(state)
@@ -115,7 +115,7 @@ class Checkpoints:
         self._manager.wait_until_finished()
 
     def restore(self, step, abstract_state):
-        """The TrainState of `step`; `abstract_state` holds ShapeDtypeStructs with their shardings."""
+        """The state of `step`; `abstract_state` holds ShapeDtypeStructs with their shardings."""
         model, training = _split(abstract_state)
         restored = self._manager.restore(
             step,
@@ -126,7 +126,7 @@ class Checkpoints:
         return abstract_state.replace(**restored["model"], **restored["training"])
 
 
-def store_description(workdir, config, classes, fingerprint):
+def store_description(workdir, config, classes, fingerprint, free=None, remedy="choose another --workdir"):
     """Writes config, classes and dataset into the workdir, or checks that a resumed run has the same.
 
     Args:
@@ -134,36 +134,45 @@ def store_description(workdir, config, classes, fingerprint):
       config: the ConfigDict of the run.
       classes: the ClassTable of its dataset.
       fingerprint: that `mscaflax prepare` gave the dataset: other photos make another run.
+      free: settings, or groups of them, that may change; None for FREE_SETTINGS and the segmenter's.
+      remedy: what to do where they differ, for the messages.
 
     Raises:
-      UserError: the workdir cannot be made; or holds checkpoints of another config (but for FREE_SETTINGS),
+      UserError: the workdir cannot be made; or holds checkpoints of another config (but for what is free),
         of other classes or of other photos.
     """
     workdir = _made(workdir)
     if _saved_steps(workdir):
         if not (workdir / "config.json").is_file():
-            raise UserError(f"{workdir} holds checkpoints but no config.json: choose another --workdir")
+            raise UserError(f"{workdir} holds checkpoints but no config.json: {remedy}")
         stored, stored_classes = load_description(workdir)
-        free = [key for key in FREE_SETTINGS if key != "train.steps" or config.optimizer.decay_from == 1]
+        if free is None:
+            free = [key for key in FREE_SETTINGS if key != "train.steps" or config.optimizer.decay_from == 1]
+            free.append("segmenter")
         difference = config_difference(stored, config, ignore=free)
         if difference:
             raise UserError(
                 f"{workdir} holds a run with another config ({'; '.join(difference)}): "
-                "choose another --workdir, or the settings it began with"
+                f"{remedy}, or the settings it began with"
             )
         if stored_classes != classes:
-            raise UserError(f"{workdir} holds a run with other classes: choose another --workdir")
-        if _stored_fingerprint(workdir) not in (None, fingerprint):
+            raise UserError(f"{workdir} holds a run with other classes: {remedy}")
+        if stored_fingerprint(workdir) not in (None, fingerprint):
             raise UserError(
-                f"the dataset {config.data.name} was prepared anew since {workdir} was begun: "
-                "choose another --workdir"
+                f"the dataset {config.data.name} was prepared anew since {workdir} was begun: {remedy}"
             )
     write_atomically(workdir / "classes.json", json.dumps(classes.to_json(), indent=1))
     write_atomically(workdir / "dataset.json", json.dumps({"fingerprint": fingerprint}, indent=1))
     write_atomically(workdir / "config.json", config_to_json(config))
 
 
-def _stored_fingerprint(workdir):
+def stored_fingerprint(workdir):
+    """The fingerprint of the dataset that a workdir's run was trained on; None if it is not known.
+
+    Raises:
+      UserError: the file that holds it is damaged.
+    """
+    workdir = Path(workdir).expanduser()
     try:
         return json.loads((workdir / "dataset.json").read_text()).get("fingerprint")
     except FileNotFoundError:
@@ -196,10 +205,10 @@ def restore_model(workdir, step=None, abstract_model=None):
     Args:
       workdir: a folder of `mscaflax train`.
       step: which checkpoint; None for the last.
-      abstract_model: {"ema": tree, "statistics": TapStatistics} of ShapeDtypeStructs.
+      abstract_model: the state's MODEL_FIELDS as a dict of trees of ShapeDtypeStructs.
 
     Returns:
-      (step, {"ema": …, "statistics": …}) on the first device.
+      (step, a dict like `abstract_model`) on the first device.
 
     Raises:
       UserError: there is no checkpoint, or not of this step.

@@ -1,19 +1,24 @@
 """A trained model, ready to synthesize."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec as P
 
 from mscaflax.data.classes import ClassTable
 from mscaflax.nets.generator import SynthesisNetwork
 from mscaflax.nets.vgg import load_vgg16
 from mscaflax.training.checkpoint import load_description, restore_model
 from mscaflax.training.experiment import build_experiment
+from mscaflax.training.sharding import DATA_AXIS, batch_sharding, replicated
 from mscaflax.training.state import init_state, neutral_statistics
 from mscaflax.training.step import synthesize
+
+# On a mesh, images pass the network so many at a time, whatever the batch.
+CHUNK = 4
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class Model:
       params: the moving average of its parameters.
       statistics: TapStatistics.
       vgg: the VGG-16 parameters.
+      mesh: the devices that share each batch; None for the one that holds the parameters.
     """
 
     config: Any
@@ -37,6 +43,7 @@ class Model:
     params: Any
     statistics: Any
     vgg: Any
+    mesh: Any = None
     _forward: Any = field(init=False, repr=False, compare=False)
     _image: Any = field(init=False, repr=False, compare=False)
 
@@ -49,8 +56,23 @@ class Model:
             return synthesize(network, params, statistics, vgg, batch, keys, valid, network.dtype)
 
         object.__setattr__(self, "_forward", jax.jit(forward))
+
         # What a program returns cannot be freed while it runs: the maps of all scales, for a picture alone.
-        object.__setattr__(self, "_image", jax.jit(lambda *args: forward(*args).image))
+        def image(*arguments):
+            return forward(*arguments).image
+
+        if self.mesh is not None:
+            image = _in_chunks(image, self.mesh)
+        object.__setattr__(self, "_image", jax.jit(image))
+
+    def over(self, mesh):
+        """The same model on all devices of a mesh.
+
+        `generate` then gives the same images, to the last bit, for every number of devices and every way to
+        cut a set of requests into batches.
+        """
+        copies = {name: getattr(self, name) for name in ("params", "statistics", "vgg")}
+        return replace(self, mesh=mesh, **jax.device_put(copies, replicated(mesh)))
 
     def synthesis(self, label, exemplar, exemplar_label, seed=0, valid=None):
         """As `generate`, but the whole Synthesis, with the alignments, on the device."""
@@ -69,7 +91,14 @@ class Model:
         Returns:
           [b, h, w, 3] float32 numpy array in [-1, 1].
         """
-        return np.asarray(self._call(self._image, label, exemplar, exemplar_label, seed, valid))
+        arrays = [label, exemplar, exemplar_label, *([] if valid is None else [valid])]
+        count = len(label)
+        if self.mesh is not None:
+            extra = -count % (self.mesh.size * CHUNK)
+            arrays = [np.concatenate([x, np.repeat(x[-1:], extra, axis=0)]) for x in map(np.asarray, arrays)]
+        label, exemplar, exemplar_label, *valid = arrays
+        images = self._call(self._image, label, exemplar, exemplar_label, seed, valid[0] if valid else None)
+        return np.asarray(images)[:count]
 
     def _call(self, program, label, exemplar, exemplar_label, seed, valid):
         batch = {
@@ -77,7 +106,26 @@ class Model:
             "exemplar": np.asarray(exemplar, np.float32),
             "exemplar_label": np.asarray(exemplar_label, np.int32),
         }
+        if self.mesh is not None:
+            batch, valid = jax.device_put((batch, valid), batch_sharding(self.mesh))
         return program(self.params, self.statistics, self.vgg, batch, np.uint32(seed), valid)
+
+
+def _in_chunks(function, mesh):
+    """Splits the batch of a forward function over a mesh; each device takes CHUNK images at a time.
+
+    A program for another number of images rounds otherwise, and one rounding can flip an 8-bit level.
+    """
+
+    def share(params, statistics, vgg, batch, seed, valid):
+        parts = jax.tree.map(lambda x: x.reshape(-1, CHUNK, *x.shape[1:]), (batch, valid))
+        images = jax.lax.map(lambda part: function(params, statistics, vgg, part[0], seed, part[1]), parts)
+        return images.reshape(-1, *images.shape[2:])
+
+    split, whole = P(DATA_AXIS), P()
+    return jax.shard_map(
+        share, mesh=mesh, in_specs=(whole, whole, whole, split, whole, split), out_specs=split
+    )
 
 
 def load_model(workdir, step=None):

@@ -26,6 +26,8 @@ class TrainState:
       statistics: TapStatistics of the training patches.
     """
 
+    MODEL_FIELDS = ("ema", "statistics")  # what inference needs
+
     step: Any
     generator: Any
     ema: Any

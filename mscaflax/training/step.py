@@ -6,6 +6,7 @@ import optax
 
 from mscaflax.nets.vgg import vgg16_taps
 from mscaflax.training import losses
+from mscaflax.training.sharding import jit_step
 from mscaflax.training.state import stream_key
 
 
@@ -150,12 +151,7 @@ def make_train_step(experiment, state_shardings, batch_sharding, replicated):
     def step(state, vgg, batch):
         return train_step(experiment, state, vgg, batch)
 
-    return jax.jit(
-        step,
-        in_shardings=(state_shardings, replicated, batch_sharding),
-        out_shardings=(state_shardings, replicated),
-        donate_argnums=0,
-    )
+    return jit_step(step, state_shardings, batch_sharding, replicated)
 
 
 def synthesize(network, params, statistics, vgg, batch, keys, valid=None, dtype=jnp.float32):

@@ -11,6 +11,7 @@ from PIL import Image
 from mscaflax.cli import main
 from mscaflax.data.classes import ClassTable
 from mscaflax.evaluation import protocol
+from mscaflax.evaluation.protocol import Judges
 
 CLASSES = ClassTable(("sky", "wall", "door"), ((0, 0, 255), (200, 100, 50), (90, 60, 20)))
 
@@ -34,6 +35,9 @@ class Model:
     classes = CLASSES
     step = 3
 
+    def over(self, mesh):
+        return self
+
     def generate(self, label, exemplar, exemplar_label, seed=0):
         return np.broadcast_to(exemplar.mean((1, 2), keepdims=True), exemplar.shape)
 
@@ -46,14 +50,21 @@ def evaluate(monkeypatch, tmp_path):
         opened.append((name, data_dir))
         photos = [photo(i) for i in range(run.photos)]
         return types.SimpleNamespace(
-            name=name, classes=CLASSES, fingerprint=run.fingerprint, source=lambda split: photos
+            name=name,
+            classes=CLASSES,
+            fingerprint=run.fingerprint,
+            source=lambda split: photos,
+            splits={"val": len(photos)},
         )
 
     checkpoint = types.ModuleType("mscaflax.training.model")
     checkpoint.load_model = lambda workdir, step=None: Model()
     monkeypatch.setitem(sys.modules, checkpoint.__name__, checkpoint)
     monkeypatch.setattr("mscaflax.data.datasets.open_dataset", open_dataset)
-    monkeypatch.setattr(protocol, "load_lpips_weights", dict)
+    segmenters = types.ModuleType("mscaflax.training.segmenter")
+    segmenters.find_segmenter = lambda workdir: None
+    monkeypatch.setitem(sys.modules, segmenters.__name__, segmenters)
+    monkeypatch.setattr(protocol, "load_judges", lambda *args: Judges())
 
     def run(output, *arguments):
         return main(["evaluate", f"--workdir={tmp_path}", f"--output={tmp_path / output}", *arguments])
@@ -84,13 +95,18 @@ def test_the_same_command_gives_the_same_files_but_for_the_seconds(evaluate, tmp
 
 
 def test_results_tell_which_photos_they_are_of(evaluate, tmp_path):
-    reports = []
+    reports, warned = [], []
+    (tmp_path / "dataset.json").write_text(json.dumps({"fingerprint": "f"}))
     for fingerprint in "fg":
         evaluate.fingerprint = fingerprint
         assert evaluate(fingerprint, "--pairs=6") == 0
         reports.append(json.loads((tmp_path / fingerprint / "metrics.json").read_text()))
         assert json.loads((tmp_path / fingerprint / "pairs.json").read_text())["fingerprint"] == fingerprint
-    assert reports[0]["dataset"] == {"fingerprint": "f", "name": "toy", "photos": 4, "split": "val"}
+        table = (tmp_path / fingerprint / "table.md").read_text()
+        warned.append("prepared anew since the model was trained" in table)
+    facts = {"fingerprint": "f", "name": "toy", "photos": 4, "split": "val", "trained_on": "f"}
+    assert reports[0]["dataset"] == facts and reports[1]["dataset"] == facts | {"fingerprint": "g"}
+    assert warned == [False, True]
     assert reports[0]["pairs"]["sha256"] != reports[1]["pairs"]["sha256"]
     assert reports[0]["pairs"]["n"] == 6 and reports[0]["pairs"]["photos"] == 4
 

@@ -1,68 +1,38 @@
 import dataclasses
-import io
-import json
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from mscaflax.data.classes import ClassTable
-from mscaflax.data.grids import picture_grid
-from mscaflax.data.pixels import to_float
 from mscaflax.errors import UserError
-from mscaflax.evaluation import protocol, report
-from mscaflax.evaluation.pairlist import PairList, freeze_pairs
-from mscaflax.evaluation.swap import draw_triples
+from mscaflax.evaluation import protocol
+from mscaflax.evaluation.batches import Batches
+from mscaflax.evaluation.protocol import Judges
 
-CLASSES = ClassTable(("sky", "wall", "door"), ((0, 0, 255), (200, 100, 50), (90, 60, 20)))
-N, SIZE = 7, 12
+FULL_REFERENCE = {"psnr", "ssim", "lpips_vgg", "lpips_alex"}
+N = 7
+
+
+def colour_moments(images):
+    """A quick stand-in for a network's features: uint8 [b, h, w, 3] to [b, 6]."""
+    x = images.astype(np.float64) / 255
+    return np.concatenate([x.mean((1, 2)), x.std((1, 2))], -1)
+
+
+def run(model, pairs, batch_size=4, judges=None, **options):
+    batches = Batches(batch_size)
+    return protocol.evaluate(model, pairs, 3, batches=batches, judges=judges or Judges(), **options)
 
 
 @pytest.fixture(scope="module")
-def pairs():
-    """Photos of one flat colour per class, so that the exemplar tells everything about the target."""
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 4, (2 * N, 4, 4)).repeat(3, 1).repeat(3, 2).astype(np.int32)
-    palette = rng.integers(0, 256, (N, 4, 3)).astype(np.uint8)
-    patches = np.stack([palette[i % N][labels[i]] for i in range(2 * N)])
-    return PairList(
-        dataset="toy",
-        split="val",
-        fingerprint="f",
-        seed=3,
-        names=tuple(f"photo{i}" for i in range(N)),
-        photos=np.arange(N),
-        boxes=np.zeros((N, 2, 3), np.int32),
-        triples=draw_triples(np.arange(N), N, seed=3),
-        patches=patches,
-        labels=labels,
+def all_judges():
+    """Every network, and a segmenter that goes by brightness."""
+    return protocol.load_judges(
+        32, Batches(4), {"colours": colour_moments}, lambda x: (x.mean(-1) > 0).astype(np.int32)
     )
 
 
-@dataclasses.dataclass
-class Painter:
-    """Paints each class in its mean colour in the exemplar; with `deaf`, in colours of its own."""
-
-    deaf: bool = False
-    batch_sizes: set = dataclasses.field(default_factory=set)
-
-    def generate(self, label, exemplar, exemplar_label, seed=0):
-        self.batch_sizes.add(len(label))
-        assert exemplar.dtype == np.float32 and np.abs(exemplar).max() <= 1
-        out = np.zeros((*label.shape, 3), np.float32)
-        for image, target, style, style_map in zip(out, label, exemplar, exemplar_label, strict=True):
-            for k in np.unique(target):
-                inside = style[style_map == k]
-                image[target == k] = k / 4 if self.deaf or not len(inside) else inside.mean(0)
-        return out
-
-
-def run(model, pairs, batch_size=4, weights=None):
-    return protocol.evaluate(model, pairs, 3, batch_size=batch_size, weights=weights or {})
-
-
-def test_a_follower_is_rewarded(pairs):
-    found = run(Painter(), pairs)
+def test_a_follower_is_rewarded(pairs, painter):
+    found = run(painter(), pairs)
     for kind in ("cross", "self"):
         assert found.metrics[kind]["n"] == N
         assert found.metrics[kind]["ssim"]["mean"] > 0.95 and found.metrics[kind]["psnr"]["mean"] > 30
@@ -72,8 +42,8 @@ def test_a_follower_is_rewarded(pairs):
     assert found.swap["real"]["counted"] == found.swap["outputs"]["counted"] == N
 
 
-def test_an_exemplar_ignored_scores_zero(pairs):
-    found = run(Painter(deaf=True), pairs)
+def test_an_exemplar_ignored_scores_zero(pairs, painter):
+    found = run(painter(deaf=True), pairs)
     assert found.swap["outputs"]["all"]["mean"] == 0
     assert found.swap["real"]["all"]["mean"] == 1
 
@@ -91,20 +61,22 @@ def test_outputs_belong_to_their_layout_and_exemplar(pairs):
     expected = {
         "cross": (np.arange(N), N + np.arange(N)),
         "self": (np.arange(N), np.arange(N)),
+        "retrieved": (np.arange(N), N + pairs.retrieved),
         "random": (pairs.triples[:, 0], N + pairs.triples[:, 1]),
     }
+    assert found.outputs.keys() == expected.keys()
     for kind, (layouts, exemplars) in expected.items():
         np.testing.assert_array_equal(found.outputs[kind][..., 0], pairs.labels[layouts])
         np.testing.assert_array_equal(found.outputs[kind][..., 1:], pairs.patches[exemplars][..., 1:])
 
 
-def test_both_rows_of_the_swap_test_have_one_half(pairs):
+def test_both_rows_of_the_swap_test_have_one_half(pairs, painter):
     # Some targets have class 2 alone and some exemplars lack it: the rows count different triples.
     labels = pairs.labels.copy()
     labels[:2][labels[:2] < 2] = 3
     labels[-2:][labels[-2:] == 2] = 3
     lacking = dataclasses.replace(pairs, labels=labels)
-    found, deaf = run(Painter(), lacking).swap, run(Painter(deaf=True), lacking).swap
+    found, deaf = run(painter(), lacking).swap, run(painter(deaf=True), lacking).swap
     counted = [found[row]["counted"] for row in ("outputs", "real")]
     assert min(counted) > 0 and counted[0] != counted[1]
     # ... but one half of those that both count, whatever the model makes of them.
@@ -116,51 +88,85 @@ def test_both_rows_of_the_swap_test_have_one_half(pairs):
 
 
 @pytest.mark.parametrize("photos", [1, 2])
-def test_a_split_without_three_photos_has_no_swap_test(pairs, photos):
-    few = dataclasses.replace(pairs, photos=np.arange(N) % photos, triples=np.zeros((0, 3), np.int64))
+def test_a_split_without_three_photos_has_no_swap_test(pairs, painter, photos):
+    retrieved = pairs.retrieved[: 0 if photos == 1 else N]
+    few = dataclasses.replace(
+        pairs, photos=np.arange(N) % photos, triples=np.zeros((0, 3), np.int64), retrieved=retrieved
+    )
     done = []
-    found = protocol.evaluate(Painter(), few, 3, batch_size=4, weights={}, advance=done.append)
-    assert found.swap is None and sum(done) == protocol.steps_of(few, {})
+    found = run(painter(), few, advance=done.append)
+    assert found.swap is None and sum(done) == protocol.steps_of(few, Judges())
     assert (found.metrics["cross"]["psnr"]["low"] is None) == (photos == 1)
-    columns = protocol.grid_columns(few, found, CLASSES)
-    assert [column.title for column in columns] == ["label map", "target", "exemplar", "output"]
-    value = {"dataset": {"name": "toy", "split": "val"}, "size": SIZE, "step": 5}
-    text = report.table(value | {"metrics": found.metrics, "swap": found.swap})
-    assert "three different photos" in text and ("–" in text) == (photos == 2)
+    assert list(found.metrics) == ["cross", "self", "retrieved"][: photos + 1]
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 16])
-def test_result_does_not_depend_on_the_batch_size(pairs, batch_size):
-    model = Painter()
-    found, expected = run(model, pairs, batch_size), run(Painter(), pairs)
-    assert found.metrics == expected.metrics and found.swap == expected.swap
+def test_result_does_not_depend_on_the_batch_size(pairs, painter, batch_size):
+    model = painter()
+    judges = Judges(extractors={"colours": colour_moments})
+    found, expected = run(model, pairs, batch_size, judges), run(painter(), pairs, judges=judges)
+    for part in ("metrics", "swap", "distances"):
+        assert getattr(found, part) == getattr(expected, part)
     # every call has the full size: one compiled program
     assert model.batch_sizes == {batch_size}
 
 
-def test_lpips_is_averaged_over_the_real_images_of_padded_batches():
-    rng = np.random.default_rng(1)
-    a, b = rng.integers(0, 256, (2, 3, 32, 32, 3)).astype(np.uint8)
-    a[2] = b[2]
-    weights = protocol.load_lpips_weights(["alex"])
+def test_foreign_exemplars_have_no_reference_among_photos(larger_pairs, painter, all_judges):
     done = []
-    scores = protocol.reconstruction_metrics(a, b, batch_size=2, weights=weights, advance=done.append)
-    direct = protocol.lpips_module.lpips(weights["alex"], to_float(a), to_float(b))
-    assert set(scores) == {"psnr", "ssim", "lpips_alex"} and done == [2, 1]
-    np.testing.assert_allclose(scores["lpips_alex"], direct, atol=1e-5)
-    assert scores["lpips_alex"][2] < 1e-6 < scores["lpips_alex"][0]
+    found = run(painter(), larger_pairs, judges=all_judges, advance=done.append)
+    assert sum(done) == protocol.steps_of(larger_pairs, all_judges)
+    kinds = ["cross", "self", "retrieved", "random"]
+    assert list(found.metrics) == list(found.distances) == kinds and found.truth is None
+    for kind in ("cross", "self"):
+        assert found.metrics[kind].keys() >= FULL_REFERENCE
+    for kind in ("retrieved", "random"):
+        assert found.metrics[kind].keys() == {"n", "style_relevance", "semantic_consistency"}
+    # Flat colours: the output under the photo's own exemplar is the target, and has its very features.
+    assert found.metrics["self"]["lpips_alex"]["mean"] < 0.05
+    assert found.metrics["self"]["semantic_consistency"]["mean"] > 0.98
+    assert found.metrics["self"]["style_relevance"]["mean"] > 0.95
+    for kind in kinds:
+        assert found.distances[kind].keys() == {"vgg16", "colours"}
+        value = found.distances[kind]["vgg16"]
+        assert value["n"] == 5 and value["features"] == 512 and "fewer than its 512" in value["warning"]
+    assert found.distances["self"]["colours"]["frechet"] < found.distances["random"]["colours"]["frechet"]
+    assert list(found.segmentation) == ["real", *kinds]
+    # A segmenter is deaf to everything but its images.
+    assert abs(found.segmentation["self"]["mean_iou"] - found.segmentation["real"]["mean_iou"]) < 0.05
 
 
-def test_metrics_that_small_images_do_not_have_are_left_out():
-    a = np.zeros((1, 9, 9, 3), np.uint8)
-    weights = protocol.load_lpips_weights(["alex"])
-    assert set(protocol.reconstruction_metrics(a, a, batch_size=1, weights=weights)) == {"psnr"}
+def test_every_image_passes_each_extractor_once(pairs, painter):
+    seen = []
+
+    def extract(images):
+        seen.append(len(images))
+        return colour_moments(images)
+
+    run(painter(), pairs, N, Judges(extractors={"colours": extract}))
+    assert seen == [N] * 5  # targets and four kinds of outputs
 
 
-def test_progress_adds_up(pairs):
+def test_one_pair_has_no_distance_of_distributions(pairs, painter):
+    one = dataclasses.replace(
+        pairs,
+        names=pairs.names[:1],
+        photos=pairs.photos[:1],
+        boxes=pairs.boxes[:1],
+        triples=np.zeros((0, 3), np.int64),
+        retrieved=np.zeros(0, np.int64),
+        patches=pairs.patches[[0, N]],
+        labels=pairs.labels[[0, N]],
+    )
     done = []
-    protocol.evaluate(Painter(), pairs, 3, batch_size=4, weights={}, advance=done.append)
-    assert sum(done) == protocol.steps_of(pairs, {})
+    judges = Judges(extractors={"colours": colour_moments})
+    assert run(painter(), one, judges=judges, advance=done.append).distances is None
+    assert sum(done) == protocol.steps_of(one, judges)
+
+
+def test_small_images_have_fewer_judges():
+    assert protocol.load_judges(12, Batches(1)) == Judges()
+    judges = protocol.load_judges(16, Batches(1))
+    assert judges.lpips.keys() == {"vgg"} and judges.extractors.keys() == {"vgg16"}
 
 
 def test_output_that_is_not_finite(pairs):
@@ -170,52 +176,3 @@ def test_output_that_is_not_finite(pairs):
 
     with pytest.raises(UserError, match="diverged"):
         run(Diverged(), pairs)
-
-
-def test_report_files(pairs, tmp_path):
-    found = run(Painter(), pairs)
-    value = {
-        "dataset": {"name": "toy", "split": "val", "photos": N},
-        "metrics": found.metrics,
-        "size": SIZE,
-        "step": 5,
-        "swap": {**found.swap, "real": {"n": 7, "counted": 0, "half_n": 4, "all": None, "half": None}},
-        "versions": report.versions(),
-    }
-    grid = picture_grid(protocol.grid_columns(pairs, found, CLASSES, rows=3), min_cell=SIZE)
-    report.write_report(tmp_path, value, pairs.to_json(), grid)
-    assert {p.name for p in tmp_path.iterdir()} == {"metrics.json", "pairs.json", "table.md", "grid.png"}
-    assert json.loads((tmp_path / "metrics.json").read_text()) == value
-    assert value["versions"]["jax"]
-    table = (tmp_path / "table.md").read_text()
-    assert "| the other patch of the photo | 7 |" in table and "100.0% (100.0%–100.0%)" in table
-    assert "| real patches | 0 of 7 | – | – |" in table
-    with Image.open(tmp_path / "grid.png") as picture:
-        assert picture.size[0] == 6 * (SIZE + 6) + 6
-
-
-def photo(seed):
-    rng = np.random.default_rng(seed)
-    encoded = []
-    for array in (rng.integers(0, 256, (30, 44, 3)), rng.integers(0, 4, (30, 44))):
-        file = io.BytesIO()
-        Image.fromarray(array.astype(np.uint8)).save(file, "PNG")
-        encoded.append(file.getvalue())
-    return {"image": encoded[0], "label": encoded[1], "name": f"photo{seed}"}
-
-
-def test_frozen_pairs_are_the_same_every_time_and_only_grow():
-    source = [photo(i) for i in range(4)]
-    draw = dict(dataset="toy", split="val", fingerprint="f", size=16, num_classes=3)
-    first = freeze_pairs(source, count=4, seed=1, **draw)
-    again = freeze_pairs(source, count=4, seed=1, **draw)
-    assert first.to_json() == again.to_json() and first.sha256() == again.sha256()
-    np.testing.assert_array_equal(first.patches, again.patches)
-    assert first.patches.shape == (8, 16, 16, 3) and first.labels.shape == (8, 16, 16)
-    assert freeze_pairs(source, count=4, seed=2, **draw).sha256() != first.sha256()
-    longer = json.loads(freeze_pairs(source, count=6, seed=1, **draw).to_json())
-    assert longer["pairs"][:4] == json.loads(first.to_json())["pairs"]
-    other_photos = freeze_pairs(source, count=4, seed=1, **(draw | {"fingerprint": "g"}))
-    assert other_photos.sha256() != first.sha256()
-    assert sorted(first.photos) == [0, 1, 2, 3] and first.names[0] == f"photo{first.photos[0]}"
-    assert freeze_pairs(source[:2], count=4, seed=1, **draw).triples.shape == (0, 3)

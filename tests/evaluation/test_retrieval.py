@@ -115,6 +115,17 @@ def test_the_candidates_order_and_the_blocks_change_nothing(scene, monkeypatch):
     assert [names[i] for i in drawn[0].indices.ravel()] == [shuffled[i] for i in drawn[1].indices.ravel()]
 
 
+def test_several_candidates_of_a_target_are_left_out(scene):
+    _, _, queries, pool = scene
+    exclude = np.array([[i, 59 - i, -1] for i in range(20)])
+    for row, found in zip(exclude, rank(queries, pool, exclude), strict=True):
+        left = np.setdiff1d(np.arange(60), row)
+        (expected,) = rank(queries[[row[0]]], pool[left])
+        np.testing.assert_array_equal(found.indices, left[expected.indices])
+    with pytest.raises(UserError, match="no candidate but itself"):
+        rank(queries[:1], pool[:2], [[0, 1]])
+
+
 def test_the_image_itself_is_never_returned(scene):
     maps = [*make_maps(26, 5), *make_maps(1, 5)]  # the last is the first again, but another image
     pool = descriptors(maps, CLASSES)

@@ -232,3 +232,16 @@ def test_a_workdir_has_one_training_at_a_time(tmp_path):
         exclusive(tmp_path / "run").__enter__()
     with exclusive(tmp_path / "run"):
         pass
+
+
+def test_settings_of_the_segmenter_do_not_make_another_run(begun):
+    config = load_config(["--config=tiny", "--config.segmenter.steps=99"])
+    store_description(begun, config, CLASSES, "f")
+    assert load_description(begun)[0].segmenter.steps == 99
+
+
+def test_what_is_free_and_what_to_do_can_be_told(begun):
+    config = load_config(["--config=tiny", "--config.loss.l1=2", "--config.seed=3"])
+    with pytest.raises(UserError, match=r"another config \(seed: 0 != 3\): try another --seed, or"):
+        store_description(begun, config, CLASSES, "f", free=["loss"], remedy="try another --seed")
+    store_description(begun, config, CLASSES, "f", free=["loss", "seed"], remedy="try another --seed")

@@ -14,9 +14,10 @@ import pytest
 from mscaflax.config import load_config
 from mscaflax.data.images import read_photo
 from mscaflax.errors import UserError
-from mscaflax.training import loop
+from mscaflax.training import loop, synthesis
 from mscaflax.training.loop import StopRequest, train
 from mscaflax.training.sharding import make_mesh, replicated
+from mscaflax.training.synthesis import SynthesisTask
 
 
 def checkpoints_of(workdir):
@@ -75,17 +76,17 @@ def test_a_sample_grid_is_written(tiny_run, read_events):
 def test_stop_and_resume_equal_the_unbroken_run_bit_for_bit(
     tiny_run, tiny_arguments, tmp_path, read_checkpoint
 ):
-    config = load_config(tiny_arguments)
+    task = SynthesisTask(load_config(tiny_arguments))
 
     def terminate(step, metrics):
         if step == 2:
             signal.raise_signal(signal.SIGTERM)
 
     # The signal comes when step 2 is done; the loop ends with the step after it and saves that.
-    assert train(config, tmp_path / "run", terminate) == (3, signal.SIGTERM)
+    assert train(task, tmp_path / "run", terminate) == (3, signal.SIGTERM)
     assert checkpoints_of(tmp_path / "run") == [2, 3]
     steps = []
-    assert train(config, tmp_path / "run", lambda step, metrics: steps.append(step)) == (4, None)
+    assert train(task, tmp_path / "run", lambda step, metrics: steps.append(step)) == (4, None)
     assert steps == [4]
     broken, unbroken = read_checkpoint(tmp_path / "run", 4), read_checkpoint(tiny_run, 4)
     assert_same_arrays(broken, unbroken)
@@ -108,7 +109,7 @@ def test_a_finished_run_says_so_and_changes_nothing(tiny_run, tiny_arguments, mo
     said = []
     monkeypatch.setattr(loop.logging, "info", lambda *message: said.append(message))
     files = {path: path.stat().st_mtime_ns for path in (tiny_run / "checkpoints").rglob("*")}
-    assert train(load_config(tiny_arguments), tiny_run) == (4, None)
+    assert train(SynthesisTask(load_config(tiny_arguments)), tiny_run) == (4, None)
     assert {path: path.stat().st_mtime_ns for path in (tiny_run / "checkpoints").rglob("*")} == files
     at_end = [message for message in said if "already" in message[0]]
     assert at_end == [("%s is at step %d already: nothing to do", tiny_run, 4)]
@@ -121,7 +122,8 @@ def test_more_devices_change_nothing_but_rounding(tiny_arguments, tmp_path, read
         "import sys, jax; jax.config.update('jax_num_cpu_devices', int(sys.argv[1]))\n"
         "from mscaflax.config import load_config\n"
         "from mscaflax.training.loop import train\n"
-        "train(load_config(sys.argv[3:]), sys.argv[2])\n"
+        "from mscaflax.training.synthesis import SynthesisTask\n"
+        "train(SynthesisTask(load_config(sys.argv[3:])), sys.argv[2])\n"
         "assert jax.device_count() == int(sys.argv[1])"
     )
     losses = []
@@ -143,13 +145,13 @@ def test_more_devices_change_nothing_but_rounding(tiny_arguments, tmp_path, read
 def test_another_config_is_refused_before_anything_is_done(tiny_run, tiny_arguments):
     config = load_config([*tiny_arguments, "--config.model.num_regions=5"])
     with pytest.raises(UserError, match="another config .model.num_regions: 4 != 5"):
-        train(config, tiny_run)
+        train(SynthesisTask(config), tiny_run)
 
 
 def test_no_dataset_names_the_command_that_makes_it(tmp_path):
     config = load_config(["--config=tiny", f"--config.data.data_dir={tmp_path}"])
     with pytest.raises(UserError, match=f"mscaflax prepare --name=scenes --data_dir={tmp_path}"):
-        train(config, tmp_path / "run")
+        train(SynthesisTask(config), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -168,7 +170,7 @@ def steps_of(monkeypatch):
             done = iter(range(1, 9))
             return lambda state, vgg, batch: (count(state), reported[next(done)])
 
-        monkeypatch.setattr(loop, "make_train_step", make_train_step)
+        monkeypatch.setattr(synthesis, "make_train_step", make_train_step)
 
     return install
 
@@ -182,20 +184,20 @@ def test_a_loss_that_is_not_finite_ends_the_run(step, kept, log_every, steps_of,
     value = "nan" if log_every == 1 else "inf"
     held = f"the checkpoint of step {kept[-1]} is kept" if kept else "nothing was saved yet"
     with pytest.raises(UserError, match=f"step {step}: loss/generator = {value}; {held}"):
-        train(config, tmp_path / "run")
+        train(SynthesisTask(config), tmp_path / "run")
     assert checkpoints_of(tmp_path / "run") == kept
 
 
 def test_a_signal_before_the_first_step_saves_nothing(steps_of, tiny_arguments, tmp_path, monkeypatch):
     steps_of({})
-    make_samples = loop._Samples
+    make_samples = synthesis.SynthesisSamples
 
     def interrupted(*arguments):
         signal.raise_signal(signal.SIGINT)
         return make_samples(*arguments)
 
-    monkeypatch.setattr(loop, "_Samples", interrupted)
-    assert train(load_config(tiny_arguments), tmp_path / "run") == (0, signal.SIGINT)
+    monkeypatch.setattr(synthesis, "SynthesisSamples", interrupted)
+    assert train(SynthesisTask(load_config(tiny_arguments)), tmp_path / "run") == (0, signal.SIGINT)
     assert checkpoints_of(tmp_path / "run") == []
 
 
@@ -272,7 +274,7 @@ def test_kill_leaves_the_last_checkpoint(tiny_run, tiny_arguments, tmp_path):
         os.kill(program.pid, signal.SIGKILL)
     last = checkpoints_of(tmp_path / "run")[-1]
     assert last >= 5
-    config = load_config([*tiny_arguments, f"--config.train.steps={last + 1}"])
+    task = SynthesisTask(load_config([*tiny_arguments, f"--config.train.steps={last + 1}"]))
     steps = []
-    assert train(config, tmp_path / "run", lambda step, metrics: steps.append(step)) == (last + 1, None)
+    assert train(task, tmp_path / "run", lambda step, metrics: steps.append(step)) == (last + 1, None)
     assert steps == [last + 1]

@@ -49,7 +49,8 @@ def test_the_cpu_becomes_a_device_per_core_where_the_batch_divides(cores, batch_
 
 def test_the_user_decides_by_argument_or_environment():
     assert split(2, 8, True, devices=4) == "4 4 True"
-    assert split(2, 8, True, devices=1) == "None 1 False"
+    assert split(2, 8, True, devices=1) == "1 1 False"
+    assert split(2, 8, True, devices=1, JAX_NUM_CPU_DEVICES="4") == "1 1 False"
     assert split(2, 8, True, JAX_NUM_CPU_DEVICES="1") == "None 1 False"
     assert split(2, 8, True, XLA_FLAGS="--xla_cpu_multi_thread_eigen=true") == "2 2 False"
 

@@ -1,0 +1,122 @@
+"""What the study trains and measures. A table compares runs of the same steps, data and seeds."""
+
+from dataclasses import dataclass, field
+
+# Main runs on scenes and their seeds; one seed for the costly or less disputed ones.
+ALIGNMENTS = {
+    "msca": ({}, 3),
+    "msca_unmasked": ({"model.masking": False}, 3),
+    "gap": ({"model.alignment": "gap"}, 3),
+    "vae": ({"model.alignment": "vae"}, 3),
+    "class": ({"model.alignment": "class"}, 1),
+    "dense": ({"model.alignment": "dense"}, 1),
+}
+SCENES_PAIRS = 200  # of an evaluation on scenes, and of each bin of class overlap
+# What each ablation changes in `msca`; the first of a group is the unchanged network.
+ABLATIONS = {
+    "modulation": {"spade": {}, "decoupled": {"model.modulation": "decoupled"}},
+    "mask_fill": {"global": {}, "zero": {"model.mask_fill": "zero"}},
+    "regions": {"16": {}} | {str(k): {"model.num_regions": k} for k in (1, 4, 8, 32)},
+    "self-supervision": {
+        "both": {},
+        "cross only": {"data.self_share": 0.0},
+        "self only": {"data.self_share": 1.0},
+    },
+    "normalization": {"instance": {}, "position": {"model.normalization": "position"}},
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training and its evaluation.
+
+    Attributes:
+      name: of its files; unique.
+      table: the table it stands in.
+      config: name of a config file.
+      overrides: config keys and values.
+      evaluate: further arguments of `mscaflax evaluate`.
+    """
+
+    name: str
+    table: str
+    config: str
+    overrides: dict = field(default_factory=dict)
+    evaluate: tuple[str, ...] = ()
+
+    @property
+    def dataset(self):
+        return self.overrides["data.name"]
+
+    @property
+    def size(self):
+        return self.overrides["data.size"]
+
+
+def _training(steps, batch_size, rate=8e-4, size=64):
+    return {
+        "model.modulation": "spade",
+        "data.size": size,
+        "optimizer.generator_rate": rate,
+        "optimizer.decay_from": 0.5,
+        "train.steps": steps,
+        "train.batch_size": batch_size,
+        "train.health_every": 200,
+        "train.sample_every": 200,
+        "train.checkpoint_every": 50,
+        "train.keep_checkpoints": 1,
+    }
+
+
+def _slug(text):
+    return text.replace(" ", "_")
+
+
+def runs():
+    """Every run, in the order in which they are worth having."""
+    found = []
+    scenes = {"data.name": "scenes"} | _training(260, 16)
+    evaluate = ("--split=test", f"--pairs={SCENES_PAIRS}", f"--overlap_pairs={SCENES_PAIRS}")
+    for seed in range(3):
+        for name, (change, seeds) in ALIGNMENTS.items():
+            if seed < seeds:
+                found.append(
+                    Run(
+                        f"scenes-{name}-seed{seed}",
+                        "scenes",
+                        "scenes64",
+                        scenes | change | {"seed": seed},
+                        evaluate,
+                    )
+                )
+    photos = {
+        "facade": (_training(900, 8, 6e-4), ("msca", "gap", "vae", "dense")),
+        "camvid": (_training(500, 8, 6e-4), ("msca", "gap")),
+    }
+    for dataset, (training, names) in photos.items():
+        for name in names:
+            change, _ = ALIGNMENTS[name]
+            found.append(
+                Run(
+                    f"{dataset}-{name}",
+                    dataset,
+                    "photos64",
+                    {"data.name": dataset} | training | change,
+                    ("--split=val", "--pairs=100"),
+                )
+            )
+    small = {"data.name": "scenes"} | _training(400, 16, size=32)
+    shared = Run("ablation-msca", "ablations", "scenes64", small, evaluate)
+    found.append(shared)
+    for group, variants in ABLATIONS.items():
+        for value, change in variants.items():
+            if change:
+                name = f"ablation-{_slug(group)}-{_slug(value)}"
+                found.append(Run(name, "ablations", "scenes64", small | change, shared.evaluate))
+    return found
+
+
+def ablation_run(group, value):
+    """The name of the run that shows `value` of an ablation's `group`."""
+    unchanged = not ABLATIONS[group][value]
+    return "ablation-msca" if unchanged else f"ablation-{_slug(group)}-{_slug(value)}"

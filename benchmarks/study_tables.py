@@ -1,0 +1,179 @@
+"""Tables and pictures of the study, from the numbers of its finished runs."""
+
+import io
+import json
+import statistics
+
+import numpy as np
+import study_plan
+from PIL import Image
+
+from mscaflax.data.grids import Column, picture_grid
+from mscaflax.evaluation.overlap import BINS
+from mscaflax.files import write_atomically
+
+# (title, the place in a run's numbers, format)
+TRUTH = (
+    ("truth LPIPS-Alex ↓", ("truth", "random", "lpips_alex"), ".4f"),
+    ("truth LPIPS-VGG ↓", ("truth", "random", "lpips_vgg"), ".4f"),
+    ("truth PSNR, dB ↑", ("truth", "random", "psnr"), ".2f"),
+    ("truth SSIM ↑", ("truth", "random", "ssim"), ".4f"),
+)
+RECONSTRUCTION = (
+    ("cross LPIPS-Alex ↓", ("metrics", "cross", "lpips_alex"), ".3f"),
+    ("cross LPIPS-VGG ↓", ("metrics", "cross", "lpips_vgg"), ".3f"),
+    ("cross PSNR, dB ↑", ("metrics", "cross", "psnr"), ".2f"),
+    ("self LPIPS-Alex ↓", ("metrics", "self", "lpips_alex"), ".3f"),
+)
+STYLE = (
+    ("swap test ↑", ("swap", "outputs", "all"), ".1%"),
+    ("style relevance ↑", ("metrics", "random", "style_relevance"), ".3f"),
+    ("VGG-16 Fréchet ↓", ("distances", "random", "vgg16", "frechet"), ".2f"),
+    ("mIoU ↑", ("segmentation", "random", "mean_iou"), ".3f"),
+)
+COST = (
+    ("parameters", ("training", "parameters", "all"), ",d"),
+    ("of the alignment", ("training", "parameters", "aligner"), ",d"),
+    ("pairs/s", ("training", "pairs_per_second"), ".1f"),
+    ("peak GB", ("training", "peak_memory_gb"), ".1f"),
+)
+
+
+def pick(numbers, path):
+    """The value at `path`, or None; a mean with its interval stays a dict."""
+    for key in path:
+        if not isinstance(numbers, dict) or numbers.get(key) is None:
+            return None
+        numbers = numbers[key]
+    return numbers
+
+
+def cell(value, form):
+    if value is None:
+        return "–"
+    if not isinstance(value, dict):
+        return f"{value:{form}}"
+    if value["low"] is None:
+        return f"{value['mean']:{form}}"
+    return f"{value['mean']:{form}} ({value['low']:{form}}–{value['high']:{form}})"
+
+
+def markdown(titles, rows):
+    rule = "| --- |" + " ---: |" * (len(titles) - 1)
+    return ["", "| " + " | ".join(titles) + " |", rule, *("| " + " | ".join(row) + " |" for row in rows), ""]
+
+
+def compare(rows, columns):
+    """Rows {title: numbers} as a table; columns that no row has are left out."""
+    shown = [c for c in columns if any(pick(numbers, c[1]) is not None for numbers in rows.values())]
+    body = [[title, *(cell(pick(n, path), form) for _, path, form in shown)] for title, n in rows.items()]
+    return markdown(["", *(title for title, _, _ in shown)], body) if rows else []
+
+
+def over_seeds(found):
+    """The mean over seeds of each alignment on scenes, with the seeds' deviation."""
+    rows = []
+    for name, (_, seeds) in study_plan.ALIGNMENTS.items():
+        runs = [found[key] for seed in range(seeds) if (key := f"scenes-{name}-seed{seed}") in found]
+        if not runs:
+            continue
+        cells = [name, str(len(runs))]
+        for _, path, form in (*TRUTH, STYLE[0]):
+            values = [pick(run, path)["mean"] for run in runs]
+            spread = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):{form}}{spread}")
+        rows.append(cells)
+    titles = ["", "seeds", *(title for title, _, _ in (*TRUTH, STYLE[0]))]
+    return markdown(titles, rows) if rows else []
+
+
+def by_overlap(rows):
+    """Truth LPIPS-Alex and PSNR by class overlap; pixels of classes that the exemplar lacks apart."""
+    columns = [
+        (f"{bin_name}: {title}", ("overlap", bin_name, metric), form)
+        for bin_name in BINS
+        for title, metric, form in (
+            ("LPIPS-Alex", "lpips_alex", ".4f"),
+            ("PSNR", "psnr", ".2f"),
+            ("PSNR of missing classes", "missing_psnr", ".2f"),
+        )
+    ]
+    rows = {title: numbers for title, numbers in rows.items() if numbers.get("overlap")}
+    return compare(rows, columns)
+
+
+def picture(folder, size=64):
+    """Outputs of all alignments on the same layouts and exemplars, beside the truth; None without any."""
+
+    def strip(name):
+        row = np.asarray(Image.open(folder / "pictures" / f"{name}.png").convert("RGB"))
+        return np.stack(np.split(row, row.shape[1] // size, axis=1))
+
+    shown = [
+        name for name in study_plan.ALIGNMENTS if (folder / "pictures" / f"scenes-{name}-seed0.png").exists()
+    ]
+    if not shown:
+        return None
+    columns = [
+        Column("label map", strip(f"label-{size}"), flat=True),
+        Column("exemplar", strip(f"exemplar-{size}")),
+        Column("truth", strip(f"truth-{size}")),
+    ]
+    return picture_grid(columns + [Column(name, strip(f"scenes-{name}-seed0")) for name in shown])
+
+
+def write(folder):
+    """Writes study.md beside `folder`, and the picture into it."""
+    found = {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}
+    if not found:
+        print("no run is finished")
+        return
+    planned = study_plan.runs()
+
+    def table(name):
+        return {
+            run.name.removeprefix(f"{name}-"): found[run.name]
+            for run in planned
+            if run.table == name and run.name in found
+        }
+
+    done = sum(run.name in found for run in planned)
+    lines = [
+        "# The study",
+        "",
+        f"Written by `python benchmarks/study.py tables`; {done} of {len(planned)} runs are finished. "
+        "`python benchmarks/study.py run` trains and measures the others; `benchmarks/study_plan.py` says "
+        "what they are. Runs of one table have the same steps, data and seeds; in parentheses the 95% "
+        "bootstrap interval over photos. Truth: against the target's layout drawn in the style of a random "
+        "exemplar, on the test split, whose layouts and styles no training saw.",
+    ]
+    scenes = table("scenes")
+    if scenes:
+        lines += ["", "## Alignments on scenes, 64×64", "", "Means over seeds, ± the seeds' deviation:"]
+        lines += over_seeds(found)
+        drawn = picture(folder)
+        if drawn is not None:
+            picture_file = io.BytesIO()
+            drawn.save(picture_file, "PNG", optimize=True)
+            write_atomically(folder / "scenes.png", picture_file.getvalue())
+            lines += ["![Outputs of the alignments beside the truth](study/scenes.png)", ""]
+        lines += ["Each run:", *compare(scenes, TRUTH), *compare(scenes, RECONSTRUCTION + STYLE)]
+        lines += compare(scenes, COST)
+        lines += ["By class overlap, the share of the target whose class occurs in the exemplar:"]
+        lines += by_overlap(scenes)
+    for name in ("facade", "camvid"):
+        if rows := table(name):
+            lines += ["", f"## {name}, 64×64, validation split", *compare(rows, RECONSTRUCTION)]
+            lines += [*compare(rows, STYLE), *compare(rows, COST)]
+    if rows := table("ablations"):
+        lines += ["", "## Ablations of `msca` on scenes, 32×32"]
+        for group, variants in study_plan.ABLATIONS.items():
+            names = {value: study_plan.ablation_run(group, value) for value in variants}
+            part = {value: found[name] for value, name in names.items() if name in found}
+            lines += ["", f"### {group}", *compare(part, (*TRUTH, *STYLE[:1], *COST[:3]))]
+            if group == "mask_fill":
+                lines += by_overlap(part)
+    text = "\n".join(lines)
+    while "\n\n\n" in text:
+        text = text.replace("\n\n\n", "\n\n")
+    write_atomically(folder.parent / "study.md", text.strip() + "\n")
