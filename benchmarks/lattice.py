@@ -2,10 +2,11 @@
 
 python benchmarks/lattice.py --workdir=runs/mine [--pairs=48]
 
-For the detail of gray images (what a Gaussian of 2 pixels blurs away), averaged over images and over all cells
-of p × p pixels: the deviation of the mean cell, in units of 1/255, beside what chance gives. A pattern that is
-bound to the pixel grid stands out; texture that lies elsewhere in every image does not. The anisotropy is the
-detail's power near the two axes of the spectrum over that elsewhere: plaid is above photos' value.
+For the detail of gray images (what a Gaussian of 2 pixels blurs away), averaged over images and over all
+cells of p × p pixels: the deviation of the mean cell, in units of 1/255, beside what chance gives. A pattern
+that is bound to the pixel grid stands out; texture that lies elsewhere in every image does not. The
+anisotropy is the detail's power near the two axes of the spectrum over that elsewhere: plaid is above the
+photos' value.
 """
 
 import argparse
