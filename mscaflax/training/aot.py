@@ -188,7 +188,7 @@ def compile_apart(config, num_classes, target: Slice, batch_size, largest=0):
       CompileError: the program does not fit, or the compiler failed.
     """
     if importlib.util.find_spec("libtpu") is None:
-        raise UserError("libtpu is missing (it exists for x86-64 Linux): pip install 'mscaflax[compile]'")
+        raise UserError("libtpu is missing (it exists for x86-64 Linux): pip install 'libtpu==0.0.42.*'")
     request = {
         "config": config_to_json(config),
         "num_classes": num_classes,
@@ -206,29 +206,34 @@ def compile_apart(config, num_classes, target: Slice, batch_size, largest=0):
             stderr=subprocess.PIPE,
             text=True,
         )
-        found = json.loads(answer.read_text()) if done.returncode == 0 else {"error": None}
+        if done.returncode > 0:
+            raise RuntimeError(f"{__name__} failed:\n{done.stderr}")
+        if done.returncode < 0:
+            raise CompileError(explain_failure(done.stderr, -done.returncode))
+        found = json.loads(answer.read_text())
     if "error" in found:
-        raise CompileError(explain_failure(done.returncode, found["error"] or done.stderr))
+        raise CompileError(explain_failure(found["error"]))
     return found
 
 
-def explain_failure(status, text):
+def explain_failure(text, number=None):
     """One line from what a failed compilation said: why, and what to try.
 
     Args:
-      status: exit status of the process, negative: the signal that ended it.
       text: the compiler's error, or all that the process wrote.
+      number: of the signal that ended the process, if one did.
     """
     if full := _TOO_LARGE.search(text):
         needs, available = full["all"] or full["part"], full["hbm"] or full["left"]
         return f"it does not fit: it needs {needs} of {available} memory; try a smaller --per_device_batch"
-    if status == -signal.SIGKILL:
+    if number == signal.SIGKILL:
         return "the compiler was killed, probably for its memory: end other programs, or use a larger machine"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    fatal = [line for line in lines if "Check fail" in line or re.match(r"F\d{4} ", line)] or lines[-1:]
-    reason = fatal[0] if fatal else "it said nothing"
-    if status < 0:
-        reason = f"{signal.Signals(-status).name}, {reason}"
+    # A fatal message stands above the stack and below all that was said before.
+    fatal = [line for line in lines if "Check fail" in line or re.match(r"F\d{4} ", line)]
+    reason = (fatal or lines or ["it said nothing"])[0]
+    if number is not None:
+        reason = f"{signal.Signals(number).name}, {reason}"
     return f"the TPU compiler failed: {reason}; try another --per_device_batch, or a newer libtpu"
 
 
