@@ -5,7 +5,6 @@ module is a program, too: `python -m mscaflax.training.aot ANSWER` reads a reque
 """
 
 import functools
-import importlib.util
 import json
 import os
 import re
@@ -15,6 +14,7 @@ import sys
 import tempfile
 import time
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import jax
@@ -187,7 +187,7 @@ def compile_apart(config, num_classes, target: Slice, batch_size, largest=0):
       UserError: libtpu is missing.
       CompileError: the program does not fit, or the compiler failed.
     """
-    if importlib.util.find_spec("libtpu") is None:
+    if find_spec("libtpu") is None:
         raise UserError("libtpu is missing (it exists for x86-64 Linux): pip install 'libtpu==0.0.42.*'")
     request = {
         "config": config_to_json(config),

@@ -62,7 +62,7 @@ def compiler(monkeypatch, tmp_path):
         file.write_text(f"#!/bin/sh\n{script}\n")
         file.chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(file))
-        monkeypatch.setattr(aot.importlib.util, "find_spec", lambda name: object())
+        monkeypatch.setattr(aot, "find_spec", lambda name: object())
 
     return install
 
@@ -88,7 +88,7 @@ def test_wrong_arguments_are_one_line(arguments, said, capsys):
 
 
 def test_without_the_compiler(monkeypatch, capsys):
-    monkeypatch.setattr(aot.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(aot, "find_spec", lambda name: None)
     assert cli.main([*TINY, *SLICE]) == 2
     assert "pip install 'libtpu==0.0.42.*'" in capsys.readouterr().err
 
