@@ -11,6 +11,9 @@ HERE = Path(__file__).parent
 CPU_BUILD = "platform_system == 'Linux' and platform_machine == 'x86_64'"
 NO_CPU_BUILD = "platform_system != 'Linux' or platform_machine != 'x86_64'"
 
+# The TPU compiler that jax 0.10.2 asks for; it exists for one platform only.
+LIBTPU = f"libtpu==0.0.42.*; {CPU_BUILD}"
+
 # Each lower bound is the release that the tests ran with.
 REQUIREMENTS = [
     "absl-py>=2.5,<3",
@@ -33,6 +36,7 @@ REQUIREMENTS = [
 ]
 
 EXTRAS = {
+    "compile": [LIBTPU],
     "cuda": ["jax[cuda12]>=0.10.2,<0.11"],
     "studio": ["gradio>=6.31,<7"],
     "docs": ["matplotlib>=3.11,<4"],
@@ -40,6 +44,7 @@ EXTRAS = {
         # dill and importlib_resources: TFDS's test case for builders imports them and requires neither.
         "dill>=0.4,<1",
         "importlib_resources>=7,<8",
+        LIBTPU,
         "pytest>=9.2,<10",
         "pytest-xdist>=3.8,<4",
         "pyyaml>=6.0.3,<7",

@@ -40,6 +40,7 @@ COMMANDS = {
     "evaluate": Command("mscaflax.commands.evaluate"),
     "synthesize": Command("mscaflax.commands.synthesize"),
     "retrieve": Command("mscaflax.commands.retrieve"),
+    "compile": Command("mscaflax.commands.compile", takes_config=True),
 }
 
 CONFIG_HELP = """\

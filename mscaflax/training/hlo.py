@@ -1,0 +1,203 @@
+"""Reading a compiled program's text: its tensors in memory, and what devices say to each other.
+
+The text is XLA's HLO after optimization, as `Compiled.as_text()` gives it. Layouts count: a TPU stores
+the two fastest axes in tiles of 8×128 elements or more, and what does not fill its tiles is moved all the
+same.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "reduce-scatter", "collective-permute")
+
+_BITS = {"pred": 8, "s4": 4, "u4": 4, "bf16": 16, "c64": 64, "c128": 128}
+_ARRAY = re.compile(r"([a-z]+\d*[a-z0-9]*)\[([\d,]*)\](?:\{([\d,]*)(?::([^}]*))?\})?")
+_COMPUTATION = re.compile(r"(ENTRY )?%?([\w.-]+) \(.*\) -> .* \{$")
+_INSTRUCTION = re.compile(r"\s+(?:ROOT )?%?([\w.-]+) = (.*)$")
+_OPERATION = re.compile(r"\s*([\w-]+)\((.*)$")
+_OPERANDS = re.compile(r"%([\w.-]+)")
+_CALLED = re.compile(r"(?:body|condition|to_apply|true_computation|false_computation)=%?([\w.-]+)")
+_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+_INDEX = re.compile(r"index=(\d+)")
+_PLACE = re.compile(r'op_name="([^"]*)"')
+
+# These name a tensor that is there already, or a part of one; parameters are counted as arguments.
+_ALIASES = {
+    *("parameter", "tuple", "get-tuple-element", "bitcast", "constant", "after-all", "while", "conditional")
+}
+
+
+@dataclass(frozen=True)
+class Array:
+    """One array of a compiled program.
+
+    Attributes:
+      dtype: as in HLO, e.g. `bf16`.
+      shape: its sides.
+      nbytes: of its elements.
+      stored_nbytes: what it takes in memory, with the padding of its tiles.
+      space: memory space; 0 is HBM, others are on the chip.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+    stored_nbytes: int
+    space: int
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{','.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One instruction; `operands` are names, `place` says which part of the source it is from."""
+
+    name: str
+    opcode: str
+    arrays: tuple[Array, ...]
+    operands: tuple[str, ...]
+    place: str
+    text: str
+
+
+def parse_arrays(text: str) -> tuple[Array, ...]:
+    """The arrays of an HLO type: one, or those of a tuple in their order."""
+    return tuple(_parse_array(*match.groups()) for match in _ARRAY.finditer(text))
+
+
+def _parse_array(dtype: str, sides: str, order: str | None, layout: str | None) -> Array:
+    shape = tuple(int(side) for side in sides.split(",") if side)
+    bits = _BITS.get(dtype) or int((re.search(r"\d+", dtype) or ["0"])[0])
+    padded = list(shape)
+    if tile := re.search(r"T\(([\d,]+)\)", layout or ""):
+        # Axes from the fastest on, against the tile's from its last on.
+        fastest = [int(axis) for axis in (order or "").split(",") if axis]
+        for axis, side in zip(fastest, reversed(tile[1].split(",")), strict=False):
+            padded[axis] = math.ceil(shape[axis] / int(side)) * int(side)
+    space = re.search(r"S\((\d+)\)", layout or "")
+    return Array(
+        dtype,
+        shape,
+        math.prod(shape) * bits // 8,
+        math.prod(padded) * bits // 8,
+        int(space[1]) if space else 0,
+    )
+
+
+def parse_program(text: str) -> tuple[str, dict[str, list[Instruction]]]:
+    """(name of the entry computation, instructions of every computation by its name)."""
+    entry, computations, current = "", {}, []
+    for line in text.splitlines():
+        if head := _COMPUTATION.match(line):
+            current = computations.setdefault(head[2], [])
+            entry = head[2] if head[1] else entry
+        elif found := _INSTRUCTION.match(line):
+            kind, rest = _split_type(found[2])
+            if operation := _OPERATION.match(rest):
+                arguments = operation[2][: _closing(f"({operation[2]}") - 1]
+                place = _PLACE.search(rest)
+                current.append(
+                    Instruction(
+                        found[1],
+                        operation[1],
+                        parse_arrays(kind),
+                        tuple(_OPERANDS.findall(arguments)),
+                        place[1] if place else "",
+                        rest,
+                    )
+                )
+    return entry, computations
+
+
+def _split_type(text: str) -> tuple[str, str]:
+    """`TYPE rest`, where TYPE is an array or a tuple in parentheses."""
+    end = _closing(text) + 1 if text.startswith("(") else text.find(" ")
+    return text[:end], text[end:]
+
+
+def _closing(text: str) -> int:
+    """Where the parenthesis that opens `text` is closed; its length if nowhere."""
+    depth = 0
+    for place, letter in enumerate(text):
+        depth += (letter == "(") - (letter == ")")
+        if depth == 0:
+            return place
+    return len(text)
+
+
+def executed(text: str) -> Iterator[Instruction]:
+    """Instructions that run by themselves: of the entry, of loops, branches and calls, not of fusions."""
+    entry, computations = parse_program(text)
+    waiting, seen = [entry], set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for instruction in computations.get(name, ()):
+            yield instruction
+            if instruction.opcode in ("while", "conditional", "call"):
+                waiting += _CALLED.findall(instruction.text)
+                for names in _BRANCHES.findall(instruction.text):
+                    waiting += [part.strip().lstrip("%") for part in names.split(",")]
+
+
+def tensors(text: str) -> list[dict]:
+    """What the program writes to memory, largest first; alike ones (type, operation, place) are one entry.
+
+    Returns:
+      Dicts with `bytes` (stored, of one of them), `count`, `reads` (instructions that take one of them),
+      `padding` (stored bytes over those of the elements), `type`, `operation` and `place`.
+    """
+    found, sizes, reads = Counter(), {}, Counter()
+    # What each instruction's results are, one entry per array; None for what is not in HBM.
+    known: dict[str, list[tuple | None]] = {}
+    for instruction in executed(text):
+        taken = [key for name in instruction.operands for key in known.get(name, ())]
+        if instruction.opcode in _ALIASES:
+            index = _INDEX.search(instruction.text) if instruction.opcode == "get-tuple-element" else None
+            known[instruction.name] = taken[int(index[1]) :][:1] if index else taken
+            continue
+        reads.update(set(taken))
+        keys = known.setdefault(instruction.name, [])
+        for array in instruction.arrays:
+            # A start's results are its operands, or come with the matching `-done`.
+            if array.space or instruction.opcode.endswith("-start"):
+                keys.append(None)
+                continue
+            key = str(array), array.stored_nbytes, instruction.opcode, instruction.place
+            found[key] += 1
+            sizes[key] = array
+            keys.append(key)
+    rows = [
+        {
+            "bytes": key[1],
+            "count": count,
+            "reads": reads[key],
+            "padding": key[1] / max(sizes[key].nbytes, 1),
+            "type": key[0],
+            "operation": key[2],
+            "place": key[3],
+        }
+        for key, count in found.items()
+    ]
+    return sorted(rows, key=lambda row: (-row["bytes"] * row["count"], row["type"], row["place"]))
+
+
+def collectives(text: str) -> dict[str, dict[str, int]]:
+    """Per kind of collective its `count` and the `bytes` that a device hands in, in the whole program."""
+    found: dict[str, dict[str, int]] = {}
+    _, computations = parse_program(text)
+    for instructions in computations.values():
+        arrays = {instruction.name: instruction.arrays for instruction in instructions}
+        for instruction in instructions:
+            kind = instruction.opcode.removesuffix("-start")
+            if kind in COLLECTIVES:
+                row = found.setdefault(kind, {"count": 0, "bytes": 0})
+                row["count"] += 1
+                row["bytes"] += sum(a.nbytes for name in instruction.operands for a in arrays.get(name, ()))
+    return found

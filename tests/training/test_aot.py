@@ -1,0 +1,154 @@
+"""What a compilation is held against and how its failures are told; lowering for accelerators."""
+
+import re
+import signal
+from types import SimpleNamespace
+
+import jax
+import pytest
+
+from mscaflax.config import load_config
+from mscaflax.errors import UserError
+from mscaflax.training.aot import (
+    abstract_arguments,
+    batch_size_on,
+    explain_failure,
+    memory_report,
+    roofline,
+    trace_step,
+)
+from mscaflax.training.chips import CHIPS, Slice, parse_topology
+from mscaflax.training.experiment import build_experiment
+from mscaflax.training.sharding import batch_sharding, make_mesh, replicated
+from mscaflax.training.step import make_train_step
+
+
+@pytest.mark.parametrize(
+    "name, devices, memory, intensity",
+    [
+        # Memory of a device in GiB, and the operations per byte from which on arithmetic is the limit.
+        ("v4:2x2x4", 16, 32, 224),
+        ("v5e:4x4", 16, 16, 241),
+        ("v5p:2x2x1", 4, 95, 166),
+        ("v6e:2x4", 8, 32, 560),
+        ("tpu7x:2x2x1", 8, 96, 313),
+    ],
+)
+def test_slices(name, devices, memory, intensity):
+    target = parse_topology(name)
+    assert target.name == name and target.devices == devices
+    assert target.device_hbm_bytes == memory * 2**30
+    assert target.device_flops / target.device_bandwidth == pytest.approx(intensity, rel=0.01)
+
+
+def test_every_chip_is_tested():
+    assert set(CHIPS) == {"v4", "v5e", "v5p", "v6e", "tpu7x"}
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("h100:2x2", "no chip 'h100'; give one of v4, v5e"),
+        ("v5e", "along 2 axes, as in v5e:4x4"),
+        ("v5e:2x2x1", "along 2 axes, as in v5e:4x4"),
+        ("v5p:4x4", "along 3 axes, as in v5p:2x2x1"),
+        ("v5e:4×4", "along 2 axes"),
+        ("v5e:0x4", "along 2 axes"),
+        ("v5e:3x4", "even sides first"),
+        ("v5e:16x32", "a pod of v5e has 256 chips"),
+    ],
+)
+def test_wrong_topologies(name, said):
+    with pytest.raises(UserError, match=said):
+        parse_topology(name)
+
+
+def test_the_slower_of_both_limits_the_speed():
+    target = Slice("v5e", (4, 4))
+    report = roofline(target, 128, 197e12 * 0.05, 819e9 * 0.1, 819e9 * 0.04)
+    assert report["compute_seconds"] == pytest.approx(0.05)
+    assert report["memory_seconds"] == pytest.approx(0.1)
+    assert report["traffic_ratio"] == pytest.approx(2.5)
+    assert report["images_per_second"] == pytest.approx(1280)
+    assert roofline(target, 128, 197e12 * 0.2, 819e9 * 0.1, 1)["images_per_second"] == pytest.approx(640)
+
+
+def test_donated_memory_counts_once():
+    sizes = SimpleNamespace(
+        argument_size_in_bytes=5 * 2**30,
+        output_size_in_bytes=4 * 2**30,
+        alias_size_in_bytes=3 * 2**30,
+        temp_size_in_bytes=2 * 2**30,
+        generated_code_size_in_bytes=0,
+    )
+    report = memory_report(sizes, Slice("v5e", (2, 2)))
+    assert report["total"] == 8 * 2**30 and report["share"] == 0.5
+
+
+def test_batches_over_devices():
+    config = load_config(["--config=tiny", "--config.train.batch_size=16"])
+    small = Slice("v5e", (2, 2))
+    assert batch_size_on(small, config) == 16
+    assert batch_size_on(small, config, 6) == 24
+    with pytest.raises(UserError, match="positive multiple of 32"):
+        batch_size_on(Slice("v5e", (4, 4)), config)
+    with pytest.raises(UserError, match="per_device_batch=3 is odd"):
+        batch_size_on(small, config, 3)
+    config.data.both_directions = False
+    assert batch_size_on(small, config, 3) == 12
+
+
+FATAL = """\
+E0000 00:00:1 123 common_lib.cc:554] INVALID_ARGUMENT: no metadata
+F0000 00:00:2 123 space_to_batch_converter.cc:99] Check failed: a == b (1 vs. 2)
+*** Check failure stack trace: ***
+    @     0x7f  (unknown)
+"""
+
+
+@pytest.mark.parametrize(
+    "text, number, said",
+    [
+        ("RESOURCE_EXHAUSTED: Used 22.84G of 15.75G hbm. Exceeded", None, "22.84G of 15.75G"),
+        (
+            "the total memory required for HLO temporaries (47.68G) exceeds available HBM (15.75G).",
+            None,
+            "47.68G of 15.75G.*smaller --per_device_batch",
+        ),
+        ("INTERNAL: Mosaic failed\nmore of it", None, "failed: INTERNAL: Mosaic failed; try another"),
+        (FATAL, signal.SIGABRT, "SIGABRT, F0000 .*Check failed: a == b.*try another --per_device_batch"),
+        ("", signal.SIGKILL, "killed, probably for its memory"),
+        ("", signal.SIGSEGV, "SIGSEGV, it said nothing"),
+    ],
+)
+def test_failures_are_told_in_a_line(text, number, said):
+    line = explain_failure(text, number)
+    assert "\n" not in line
+    assert re.search(said, line)
+
+
+@pytest.fixture(scope="module")
+def tiny_experiment():
+    return build_experiment(load_config(["--config=tiny", "--config.model.dtype=bfloat16"]), 5)
+
+
+def test_the_traced_step_donates_and_shards_as_the_loops(tiny_experiment):
+    devices = jax.devices()[:1]
+    traced = trace_step(tiny_experiment, devices, 4)
+    state, vgg, batch = abstract_arguments(tiny_experiment, 4)
+    given = jax.tree.leaves(traced.args_info[0])
+    donated = [leaf.donated for leaf in given]
+    count = len(jax.tree.leaves(state))
+    assert donated == [True] * count + [False] * (len(given) - count)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), traced.out_info[0]) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), state
+    )
+    assert len(given) == count + len(jax.tree.leaves((vgg, batch)))
+
+
+def test_the_step_lowers_for_accelerators(tiny_experiment):
+    mesh = make_mesh(jax.devices()[:1])
+    step = make_train_step(tiny_experiment, replicated(mesh), batch_sharding(mesh), replicated(mesh))
+    exported = jax.export.export(step, platforms=("cuda", "tpu"))(*abstract_arguments(tiny_experiment, 4))
+    assert exported.platforms == ("cuda", "tpu")
+    assert "stablehlo.convolution" in exported.mlir_module()
