@@ -48,7 +48,7 @@ def anisotropy(x):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", required=True)
-    parser.add_argument("--pairs", type=int, default=48, help="a multiple of 8")
+    parser.add_argument("--pairs", type=int, default=48, help="default: 48")
     options = parser.parse_args()
     model = load_model(options.workdir)
     data = model.config.data
@@ -60,11 +60,10 @@ def main():
         seed=0,
         side_range=tuple(data.side_range),
     )
+    # Each with noise of its own: the same noise in all would stand out as a pattern does.
+    rows = zip(*(pairs[key] for key in ("label", "exemplar", "exemplar_label")), strict=True)
     outputs = np.concatenate(
-        [
-            model.generate(*(pairs[key][i : i + 8] for key in ("label", "exemplar", "exemplar_label")))
-            for i in range(0, options.pairs, 8)
-        ]
+        [model.generate(*(x[None] for x in row), seed=seed) for seed, row in enumerate(rows)]
     )
     titles = ["images", "deviation", *(f"period {p} (chance)" for p in PERIODS), "anisotropy"]
     print("| " + " | ".join(titles) + " |\n| --- |" + " ---: |" * (len(titles) - 1))
