@@ -20,6 +20,8 @@ def import_tensorflow() -> ModuleType:
         RuntimeError: another part of the program has already initialized TensorFlow on an accelerator.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # On some processors TensorFlow rounds otherwise by default, and says so at every start.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     import tensorflow as tf
 
     for kind in ("GPU", "TPU"):

@@ -265,7 +265,7 @@ def test_a_signal_in_the_middle_of_a_parallel_run(tmp_path, make_folder, kill):
     while len(workers := children.read_text().split()) < 3 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len(workers) == 3 and staging.exists()
-    time.sleep(0.5)
+    time.sleep(0.1)
     process.send_signal(kill)
     process.wait(timeout=60)
     assert process.returncode == (-signal.SIGKILL if kill == signal.SIGKILL else 130)

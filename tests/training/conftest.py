@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -23,8 +24,10 @@ def _read_events(workdir: Path) -> dict[str, dict[int, Any]]:
 
 def _read_checkpoint(workdir: Path, step: int) -> dict[str, Any]:
     folder = workdir / "checkpoints" / str(step)
+    # Of a run on other devices too.
+    here = ocp.args.StandardRestore(fallback_sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0]))
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-        return {item: checkpointer.restore(folder / item) for item in ("model", "training")}
+        return {item: checkpointer.restore(folder / item, args=here) for item in ("model", "training")}
 
 
 @pytest.fixture(scope="session")
