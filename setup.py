@@ -44,7 +44,6 @@ EXTRAS = {
         # dill and importlib_resources: TFDS's test case for builders imports them and requires neither.
         "dill>=0.4,<1",
         "importlib_resources>=7,<8",
-        LIBTPU,
         "pytest>=9.2,<10",
         "pytest-xdist>=3.8,<4",
         "pyyaml>=6.0.3,<7",

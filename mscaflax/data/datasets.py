@@ -132,7 +132,8 @@ def open_dataset(name: str, data_dir: str | os.PathLike | None = None) -> Datase
     if not versions:
         raise UserError(
             f"no dataset {name!r} in {root}; make it with: {prepare_command(name, root)} "
-            "(or name the folder that holds it by --data_dir or --config.data.data_dir)"
+            "(or name the folder that holds it: --data_dir=DIR, for `mscaflax train` "
+            "--config.data.data_dir=DIR)"
         )
     path = max(versions, key=lambda folder: tfds.core.Version(folder.name))
     return read_dataset(path)
