@@ -68,8 +68,8 @@ class Model:
     def over(self, mesh):
         """The same model on all devices of a mesh.
 
-        `generate` then gives the same images, to the last bit, for every number of devices and every way to
-        cut a set of requests into batches.
+        `generate` then computes the same for every number of devices and every way to cut a set of requests
+        into batches; what is left are roundings of parallel threads.
         """
         copies = {name: getattr(self, name) for name in ("params", "statistics", "vgg")}
         return replace(self, mesh=mesh, **jax.device_put(copies, replicated(mesh)))
