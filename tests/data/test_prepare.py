@@ -197,7 +197,9 @@ def test_wrong_arguments(tmp_path, make_folder):
 def test_open_dataset_names_the_command_that_makes_it(tmp_path):
     with pytest.raises(UserError, match=r"mscaflax prepare --name=scenes --data_dir=/") as error:
         open_dataset("scenes", tmp_path)
-    assert str(tmp_path) in str(error.value) and "the folder that holds it by --data_dir" in str(error.value)
+    message = str(error.value)
+    assert str(tmp_path) in message and "--data_dir=DIR" in message
+    assert "for `mscaflax train` --config.data.data_dir=DIR" in message
     with pytest.raises(UserError, match="--name=mine --images=DIR --annotations=DIR --classes=FILE"):
         open_dataset("mine", tmp_path)
     with pytest.raises(UserError, match="--name=coco_stuff --source=DIR"):
