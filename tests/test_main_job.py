@@ -116,7 +116,7 @@ def test_neither_devices_nor_batches_change_an_evaluation(tiny_run, tmp_path):
         for key, value in expected.items():
             # A few of the outputs' values may be rounded to the next of the 8-bit levels.
             # One rounding flips an 8-bit level of an output now and then: distances of few images feel it.
-            bound = 1e-4 if key.startswith("/distances") else 1e-5
+            bound = 1e-3 if key.startswith("/distances") else 1e-5
             close = pytest.approx(value, rel=bound, abs=bound) if isinstance(value, float) else value
             assert found[key] == close, (name, key)
 
