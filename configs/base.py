@@ -46,7 +46,8 @@ def get_config():
     config.loss = loss = ConfigDict()
     loss.adversarial = 1.0  # hinge
     loss.feature_matching = 10.0
-    loss.perceptual = 10.0  # VGG-16, five taps
+    loss.perceptual = 10.0  # VGG-16
+    loss.perceptual_taps = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)  # weights of its taps, relu1_2 to relu5_3
     loss.l1 = 5.0
     loss.divergence = 0.05  # Kullback-Leibler divergence of the code of `vae`
 

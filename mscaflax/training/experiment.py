@@ -25,11 +25,12 @@ _PER_SCALE = ("image_channels", "label_channels", "generator_channels", "hidden_
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the generator's losses."""
+    """Weights of the generator's losses; `perceptual_taps` those of the VGG taps inside `perceptual`."""
 
     adversarial: float
     feature_matching: float
     perceptual: float
+    perceptual_taps: tuple[float, ...]
     l1: float
     divergence: float
 
@@ -103,6 +104,12 @@ def build_experiment(config, num_classes):
             f"at least {2 * network.size_multiple}"
         )
     _check_discriminator(config.discriminator, config.data.size)
+    taps = tuple(config.loss.perceptual_taps)
+    if len(taps) != len(TAP_CHANNELS):
+        raise UserError(
+            f"config.loss.perceptual_taps has {len(taps)} entries; give {len(TAP_CHANNELS)}, "
+            "one per VGG tap, relu1_2 first"
+        )
     dtype = DTYPES[config.model.dtype]
     discriminator = MultiScaleDiscriminator(
         num_classes=num_classes,
@@ -124,7 +131,7 @@ def build_experiment(config, num_classes):
         discriminator=discriminator,
         generator_optimizer=adam(config.optimizer.generator_rate),
         discriminator_optimizer=adam(config.optimizer.discriminator_rate),
-        loss=LossWeights(**config.loss),
+        loss=LossWeights(**{**config.loss, "perceptual_taps": taps}),
         ema_decay=config.optimizer.ema_decay,
         seed=config.seed,
         size=config.data.size,

@@ -3,8 +3,6 @@
 import jax
 import jax.numpy as jnp
 
-PERCEPTUAL_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
-
 
 def l1_mean(a, b):
     """Mean absolute difference, float32 scalar; a and b of one shape."""
@@ -38,9 +36,9 @@ def feature_matching(real, fake):
     return sum(terms) / len(terms)
 
 
-def perceptual(real_taps, fake_taps):
-    """Weighted sum over the five VGG taps of the L1 mean; real takes no gradient."""
+def perceptual(real_taps, fake_taps, weights):
+    """Sum over the five VGG taps of weight times L1 mean; real takes no gradient."""
     return sum(
         weight * l1_mean(fake, jax.lax.stop_gradient(real))
-        for weight, real, fake in zip(PERCEPTUAL_WEIGHTS, real_taps, fake_taps, strict=True)
+        for weight, real, fake in zip(weights, real_taps, fake_taps, strict=True)
     )

@@ -75,7 +75,9 @@ def train_step(experiment, state, vgg, batch):
         terms = {
             "adversarial": losses.hinge_generator([logits for logits, _ in fakes]),
             "feature_matching": losses.feature_matching([f for _, f in reals], [f for _, f in fakes]),
-            "perceptual": losses.perceptual(real_taps, vgg16_taps(vgg, fake, dtype=experiment.dtype)),
+            "perceptual": losses.perceptual(
+                real_taps, vgg16_taps(vgg, fake, dtype=experiment.dtype), experiment.loss.perceptual_taps
+            ),
             "l1": losses.l1_mean(fake, image),
         }
         return sum(getattr(experiment.loss, name) * value for name, value in terms.items()), terms

@@ -1,5 +1,7 @@
 """The losses against values computed by hand."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,14 +46,15 @@ def test_feature_matching_counts_every_layer_the_same():
 
 def test_perceptual_weights():
     real = [np.zeros((1, 2, 2, c)) for c in (1, 2, 3, 4, 5)]
-    for tap, weight in enumerate((1 / 32, 1 / 16, 1 / 8, 1 / 4, 1)):
+    weights = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1)
+    for tap, weight in enumerate(weights):
         fake = [x + 2 * (i == tap) for i, x in enumerate(real)]
-        assert losses.perceptual(real, fake) == pytest.approx(2 * weight)
+        assert losses.perceptual(real, fake, weights) == pytest.approx(2 * weight)
     with pytest.raises(ValueError, match="zip"):
-        losses.perceptual(real, real[:4])
+        losses.perceptual(real, real[:4], weights)
 
 
-@pytest.mark.parametrize("loss, depth", [(losses.perceptual, 1), (losses.feature_matching, 2)])
+@pytest.mark.parametrize("loss, depth", [(partial(losses.perceptual, weights=(1,) * 5), 1), (losses.feature_matching, 2)])
 def test_targets_take_no_gradient(loss, depth):
     def nested(x):
         return [x] * 5 if depth == 1 else [[x], [x]]
