@@ -54,7 +54,9 @@ def test_perceptual_weights():
         losses.perceptual(real, real[:4], weights)
 
 
-@pytest.mark.parametrize("loss, depth", [(partial(losses.perceptual, weights=(1,) * 5), 1), (losses.feature_matching, 2)])
+@pytest.mark.parametrize(
+    "loss, depth", [(partial(losses.perceptual, weights=(1,) * 5), 1), (losses.feature_matching, 2)]
+)
 def test_targets_take_no_gradient(loss, depth):
     def nested(x):
         return [x] * 5 if depth == 1 else [[x], [x]]
