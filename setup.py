@@ -28,6 +28,7 @@ REQUIREMENTS = [
     "orbax-checkpoint>=0.12.8,<1",
     "pillow>=13,<14",
     "rich>=15,<16",
+    "safetensors>=0.8,<0.9",
     "scipy>=1.17,<2",
     "tensorboard>=2.21,<3",
     "tensorflow-datasets>=4.9.10,<5",

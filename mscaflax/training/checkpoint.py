@@ -2,7 +2,8 @@
 
 A workdir holds `config.json`, `classes.json` and `checkpoints/<step>/{model,training}`: `model` is what the
 state names in `MODEL_FIELDS` (of the synthesis network, the moving average of the generator and the
-statistics of the VGG taps), `training` is the rest of the state.
+statistics of the VGG taps), `training` is the rest of the state. A packed model (`training/packed.py`) has
+one file of weights in place of `checkpoints`.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from mscaflax.config import config_difference, config_to_json, read_config, with
 from mscaflax.data.classes import read_classes_file
 from mscaflax.errors import UserError
 from mscaflax.files import write_atomically
+from mscaflax.training.weights_file import FILE, read_weights
 
 # Settings that may change when a run goes on; every other one would make it another run. `train.steps` is
 # free only where the rates do not fall towards its end.
@@ -138,10 +140,12 @@ def store_description(workdir, config, classes, fingerprint, free=None, remedy="
       remedy: what to do where they differ, for the messages.
 
     Raises:
-      UserError: the workdir cannot be made; or holds checkpoints of another config (but for what is free),
-        of other classes or of other photos.
+      UserError: the workdir cannot be made, or is a packed model; or holds checkpoints of another config
+        (but for what is free), of other classes or of other photos.
     """
     workdir = _made(workdir)
+    if (workdir / FILE).is_file():
+        raise UserError(f"{workdir} is a packed model, whose training cannot go on: {remedy}")
     if _saved_steps(workdir):
         if not (workdir / "config.json").is_file():
             raise UserError(f"{workdir} holds checkpoints but no config.json: {remedy}")
@@ -203,7 +207,7 @@ def restore_model(workdir, step=None, abstract_model=None):
     """The items that inference needs.
 
     Args:
-      workdir: a folder of `mscaflax train`.
+      workdir: a folder of `mscaflax train`, or a packed model.
       step: which checkpoint; None for the last.
       abstract_model: the state's MODEL_FIELDS as a dict of trees of ShapeDtypeStructs.
 
@@ -211,9 +215,14 @@ def restore_model(workdir, step=None, abstract_model=None):
       (step, a dict like `abstract_model`) on the first device.
 
     Raises:
-      UserError: there is no checkpoint, or not of this step.
+      UserError: there is no checkpoint, or not of this step; or a packed model is damaged.
     """
     workdir = Path(workdir).expanduser().absolute()
+    if (workdir / FILE).is_file():
+        packed, restored = read_weights(workdir / FILE, abstract_model)
+        if step not in (None, packed):
+            raise UserError(f"{workdir} is a packed model of step {packed}, it has no step {step}")
+        return packed, jax.device_put(restored, jax.local_devices()[0])
     steps = _saved_steps(workdir)
     if not steps or (step is not None and step not in steps):
         held = f"it holds steps {', '.join(map(str, steps))}" if steps else "train first"
