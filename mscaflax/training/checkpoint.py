@@ -2,13 +2,15 @@
 
 A workdir holds `config.json`, `classes.json` and `checkpoints/<step>/{model,training}`: `model` is what the
 state names in `MODEL_FIELDS` (of the synthesis network, the moving average of the generator and the
-statistics of the VGG taps), `training` is the rest of the state. A packed model (`training/packed.py`) has
+statistics of the VGG taps), `training` is the rest of the state; `sha256.json` beside the two guards their
+files (`training/manifest.py`). A packed model (`training/packed.py`) has
 one file of weights in place of `checkpoints`.
 """
 
 import contextlib
 import errno
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -19,6 +21,7 @@ from mscaflax.config import config_difference, config_to_json, read_config, with
 from mscaflax.data.classes import read_classes_file
 from mscaflax.errors import UserError
 from mscaflax.files import write_atomically
+from mscaflax.training.manifest import damage, is_listed, write_manifest
 from mscaflax.training.weights_file import FILE, read_weights
 
 # Settings that may change when a run goes on; every other one would make it another run. `train.steps` is
@@ -86,25 +89,69 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             self.folder,
             item_names=("model", "training"),
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep,
+                enable_async_checkpointing=True,
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._list_written),
+            ),
         )
+        self._saving = None
 
     def __enter__(self):
         return self
 
     def __exit__(self, *unused):
-        self._manager.wait_until_finished()
+        self.wait()
         self._manager.close()
 
     def latest(self):
         """The last complete step, or None."""
         return self._manager.latest_step()
 
+    def latest_sound(self):
+        """The last complete step whose files are as they were written, or None.
+
+        Later ones that are damaged are set aside, in the workdir's folder `damaged`, with a warning.
+
+        Raises:
+          UserError: there are checkpoints, and all are damaged.
+        """
+        found = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            problem = damage(self.folder / str(step))
+            if problem is None:
+                self._set_aside(found)
+                return step
+            found[step] = problem
+        if found:
+            held = "; ".join(f"step {step}: {problem}" for step, problem in found.items())
+            raise UserError(
+                f"every checkpoint in {self.folder} is damaged ({held}): choose another --workdir"
+            )
+        return None
+
+    def _set_aside(self, problems):
+        for step, problem in problems.items():
+            logging.warning(
+                "the checkpoint of step %d is damaged (%s): set aside in damaged/, an earlier one is taken",
+                step,
+                problem,
+            )
+            if jax.process_index() == 0:
+                place = self.folder.parent / "damaged" / str(step)
+                shutil.rmtree(place, ignore_errors=True)
+                place.parent.mkdir(exist_ok=True)
+                (self.folder / str(step)).rename(place)
+        if problems:
+            self._manager.reload()
+
     def save(self, step, state):
         """Saves a state as `step`, in the background; a step that is there already is left as it is."""
         if step in self._manager.all_steps():
             return
         model, training = _split(state)
+        self.wait()
+        self._saving = step
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -113,8 +160,19 @@ class Checkpoints:
         )
 
     def wait(self):
-        """Returns when every save is on disk."""
+        """Returns when every save is on disk, with its manifest."""
         self._manager.wait_until_finished()
+        if self._saving is not None and jax.process_index() == 0:
+            folder = self.folder / str(self._saving)
+            if folder.is_dir() and not is_listed(folder):
+                write_manifest(folder)
+        self._saving = None
+
+    def _list_written(self):
+        """Orbax calls it when the files of a save are closed, before their folder gets its final name."""
+        if jax.process_index() == 0:
+            for folder in self.folder.glob(f"{self._saving}.orbax-checkpoint-tmp*"):
+                write_manifest(folder)
 
     def restore(self, step, abstract_state):
         """The state of `step`; `abstract_state` holds ShapeDtypeStructs with their shardings."""
@@ -215,7 +273,7 @@ def restore_model(workdir, step=None, abstract_model=None):
       (step, a dict like `abstract_model`) on the first device.
 
     Raises:
-      UserError: there is no checkpoint, or not of this step; or a packed model is damaged.
+      UserError: there is no checkpoint, or not of this step; or its files, or a packed model's, are damaged.
     """
     workdir = Path(workdir).expanduser().absolute()
     if (workdir / FILE).is_file():
@@ -228,12 +286,16 @@ def restore_model(workdir, step=None, abstract_model=None):
         held = f"it holds steps {', '.join(map(str, steps))}" if steps else "train first"
         raise UserError(f"{workdir} has no checkpoint{'' if step is None else f' of step {step}'}: {held}")
     step = steps[-1] if step is None else step
+    folder = workdir / "checkpoints" / str(step)
+    problem = damage(folder, "model")
+    if problem is not None:
+        others = [s for s in steps if s != step and damage(workdir / "checkpoints" / str(s), "model") is None]
+        hint = f"take --step={others[-1]}" if others else "train again in another --workdir"
+        raise UserError(f"the checkpoint of step {step} in {workdir} is damaged ({problem}): {hint}")
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract_model
     )
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-        restored = checkpointer.restore(
-            workdir / "checkpoints" / str(step) / "model", args=ocp.args.StandardRestore(abstract)
-        )
+        restored = checkpointer.restore(folder / "model", args=ocp.args.StandardRestore(abstract))
     return step, restored

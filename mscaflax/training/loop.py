@@ -74,7 +74,7 @@ def train(task, workdir, on_step=lambda step, metrics: None):
         stop = stack.enter_context(StopRequest())
         checkpoints = stack.enter_context(Checkpoints(workdir, task.settings.keep_checkpoints))
         constants = task.constants()
-        step = checkpoints.latest()
+        step = checkpoints.latest_sound()
         if step is None:
             state, step = task.first_state(constants), 0
         else:
