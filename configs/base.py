@@ -36,6 +36,7 @@ def get_config():
     model.modulation = "decoupled"  # spade (3×3 convolutions) or decoupled (once per region)
     model.normalization = "instance"  # instance (over positions) or position (over channels)
     model.noise = True  # a noise map per block, with a learned strength per channel
+    model.remat = False  # compute the blocks anew in the backward pass: less memory, more arithmetic
     model.dtype = "float32"  # compute dtype, float32 or bfloat16; parameters are float32
 
     config.discriminator = discriminator = ConfigDict()
@@ -59,9 +60,13 @@ def get_config():
     optimizer.decay_from = 1.0  # share of the steps after which both rates fall linearly to zero
     optimizer.ema_decay = 0.999  # the moving average of the generator: min(this, (1+t)/(10+t))
 
+    config.mesh = mesh = ConfigDict()
+    mesh.fsdp = 1  # devices that share parameters, moving average and optimizer state; divides their number
+
     config.train = train = ConfigDict()
     train.steps = 20_000
     train.batch_size = 8  # over all devices
+    train.accumulate = 1  # parts of the batch, one after the other: less memory
     train.log_every = 20
     train.health_every = 200  # attention health
     train.sample_every = 500  # sample grid

@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from mscaflax.training.synthesis import SynthesisTask
 
     config = load_config(args.config_argv)
-    split_cpu(config.train.batch_size, config.data.both_directions, args.cpu_devices)
+    even, accumulate = config.data.both_directions, config.train.accumulate
+    split_cpu(config.train.batch_size, even, args.cpu_devices, accumulate=accumulate)
     status = train_on_console(lambda: SynthesisTask(config), args.workdir, config.train.steps, _line)
     return status or 0

@@ -54,6 +54,7 @@ class SynthesisNetwork(nn.Module):
       masking, mask_fill: see MaskedSpatialChannelAttention.
       modulation: `spade` or `decoupled`.
       normalization: `instance` or `position`.
+      remat: whether the blocks of the generator are computed anew in the backward pass, not remembered.
       noise: whether each block receives a noise map.
       dtype: compute dtype; parameters are float32.
     """
@@ -71,6 +72,7 @@ class SynthesisNetwork(nn.Module):
     modulation: str = "decoupled"
     normalization: str = "instance"
     noise: bool = True
+    remat: bool = False
     dtype: Any = jnp.float32
 
     @property
@@ -97,8 +99,9 @@ class SynthesisNetwork(nn.Module):
             self.dtype,
         )
         self.start = EdgeConv(self.generator_channels[-1], dtype=self.dtype)
+        block = nn.remat(ModulatedBlock) if self.remat else ModulatedBlock
         self.blocks = [
-            ModulatedBlock(channels, hidden, self.modulation, self.normalization, self.dtype)
+            block(channels, hidden, self.modulation, self.normalization, self.dtype)
             for channels, hidden in zip(
                 (self.generator_channels[0], *self.generator_channels[:-1]), self.hidden_channels, strict=True
             )

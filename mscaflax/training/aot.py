@@ -26,7 +26,7 @@ from mscaflax.nets.vgg import load_vgg16
 from mscaflax.training import hlo
 from mscaflax.training.chips import Slice, parse_topology
 from mscaflax.training.experiment import build_experiment
-from mscaflax.training.sharding import DATA_AXIS, batch_sharding, check_batch_size, make_mesh, replicated
+from mscaflax.training.sharding import check_batch_size, check_fsdp, make_mesh
 from mscaflax.training.state import init_state, neutral_statistics
 from mscaflax.training.step import make_train_step, train_step
 from mscaflax.training.traffic import traffic_floor
@@ -59,11 +59,9 @@ def abstract_arguments(experiment, batch_size):
     return state, vgg, {"image": photo, "label": label, "exemplar": photo, "exemplar_label": label}
 
 
-def trace_step(experiment, devices, batch_size):
-    """The loop's own train step, traced for a mesh of these devices: a jax.stages.Traced."""
-    mesh = make_mesh(devices)
-    everywhere = replicated(mesh)
-    step = make_train_step(experiment, everywhere, batch_sharding(mesh), everywhere)
+def trace_step(experiment, devices, batch_size, fsdp=1):
+    """The loop's own train step, traced for `make_mesh(devices, fsdp)`: a jax.stages.Traced."""
+    step = make_train_step(experiment, make_mesh(devices, fsdp))
     return step.trace(*abstract_arguments(experiment, batch_size))
 
 
@@ -79,17 +77,19 @@ def batch_size_on(target: Slice, config, per_device_batch=None):
     Raises:
       UserError: the batch does not divide over the devices, or tears a pair apart.
     """
-    even = config.data.both_directions
+    even, accumulate = config.data.both_directions, config.train.accumulate
+    check_fsdp(config.mesh.fsdp, target.devices)
     if per_device_batch is None:
-        mesh = jax.sharding.AbstractMesh((target.devices,), (DATA_AXIS,))
-        check_batch_size(config.train.batch_size, mesh, even)
+        check_batch_size(config.train.batch_size, target.devices, even, accumulate=accumulate)
         return config.train.batch_size
     if even and per_device_batch % 2:
         raise UserError(
             f"--per_device_batch={per_device_batch} is odd: config.data.both_directions puts both "
             "directions of a pair on one device"
         )
-    return per_device_batch * target.devices
+    batch_size = per_device_batch * target.devices
+    check_batch_size(batch_size, target.devices, even, "the batch", accumulate=accumulate)
+    return batch_size
 
 
 def compile_step(config, num_classes, target: Slice, batch_size, largest=0):
@@ -113,7 +113,8 @@ def compile_step(config, num_classes, target: Slice, batch_size, largest=0):
     experiment = build_experiment(config, num_classes)
     topology = topologies.get_topology_desc(platform="tpu", topology_name=target.name, **target.chip.options)
     began = time.perf_counter()
-    lowered = trace_step(experiment, topology.devices, batch_size).lower(lowering_platforms=("tpu",))
+    traced = trace_step(experiment, topology.devices, batch_size, config.mesh.fsdp)
+    lowered = traced.lower(lowering_platforms=("tpu",))
     lowered_at = time.perf_counter()
     compiled = lowered.compile()
     compiled_at = time.perf_counter()

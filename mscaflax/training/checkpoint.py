@@ -27,6 +27,9 @@ from mscaflax.training.weights_file import FILE, read_weights
 # Settings that may change when a run goes on; every other one would make it another run. `train.steps` is
 # free only where the rates do not fall towards its end.
 FREE_SETTINGS = (
+    "mesh",
+    "model.remat",
+    "train.accumulate",
     "data.data_dir",
     "data.val_split",
     "train.steps",

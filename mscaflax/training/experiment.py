@@ -47,6 +47,7 @@ class Experiment:
       ema_decay: upper bound of the moving average's decay.
       seed: root of every random key.
       size: side of the training patches.
+      accumulate: parts of the batch that a step works through one after the other.
       both_directions: whether examples 2i and 2i+1 of a batch are one pair, either way round.
       dtype: compute dtype of the frozen VGG.
     """
@@ -59,6 +60,7 @@ class Experiment:
     ema_decay: float
     seed: int
     size: int
+    accumulate: int
     both_directions: bool
     dtype: Any
 
@@ -135,6 +137,7 @@ def build_experiment(config, num_classes):
         ema_decay=config.optimizer.ema_decay,
         seed=config.seed,
         size=config.data.size,
+        accumulate=config.train.accumulate,
         both_directions=config.data.both_directions,
         dtype=dtype,
     )

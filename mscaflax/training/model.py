@@ -13,7 +13,7 @@ from mscaflax.nets.generator import SynthesisNetwork
 from mscaflax.nets.vgg import load_vgg16
 from mscaflax.training.checkpoint import load_description, restore_model
 from mscaflax.training.experiment import build_experiment
-from mscaflax.training.sharding import DATA_AXIS, batch_sharding, replicated
+from mscaflax.training.sharding import BATCH_AXES, batch_sharding, replicated
 from mscaflax.training.state import init_state, neutral_statistics
 from mscaflax.training.step import synthesize
 
@@ -122,7 +122,7 @@ def _in_chunks(function, mesh):
         images = jax.lax.map(lambda part: function(params, statistics, vgg, part[0], seed, part[1]), parts)
         return images.reshape(-1, *images.shape[2:])
 
-    split, whole = P(DATA_AXIS), P()
+    split, whole = P(BATCH_AXES), P()
     return jax.shard_map(
         share, mesh=mesh, in_specs=(whole, whole, whole, split, whole, split), out_specs=split
     )

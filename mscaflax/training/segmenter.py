@@ -73,7 +73,7 @@ class SegmenterTask:
         self.dataset = open_dataset(config.data.name, config.data.data_dir or None)
         self.experiment = build_segmenter(config, self.dataset.classes.num_classes)
         self.mesh = make_mesh()
-        check_batch_size(config.segmenter.batch_size, self.mesh, **BATCH)
+        check_batch_size(config.segmenter.batch_size, self.mesh.size, **BATCH)
         self._source = self.dataset.source(config.data.train_split)
         self.val_source = self.dataset.source(config.data.val_split)
 

@@ -1,5 +1,11 @@
-"""The mesh and who holds what on it; one device is a mesh of one."""
+"""The mesh and who holds what on it; one device is a mesh of one.
 
+The mesh has two axes. Every device has its own part of the batch. Along `data` they all hold the same
+parameters; along `fsdp` each holds a part of the large ones, of their moving average and of the optimizers'
+state, and the parts are gathered where a step uses them (Rajbhandari et al., "ZeRO", SC 2020).
+"""
+
+import math
 import os
 
 import jax
@@ -9,17 +15,97 @@ from jax.sharding import PartitionSpec as P
 
 from mscaflax.errors import UserError
 
-DATA_AXIS = "data"
+DATA_AXIS, PARAMETER_AXIS = "data", "fsdp"
+BATCH_AXES = (DATA_AXIS, PARAMETER_AXIS)
+# Smaller arrays are whole everywhere: gathering them would take longer than they are worth.
+MIN_SPLIT = 2**14
 
 
-def make_mesh(devices=None):
-    """A mesh of one axis, `data`, over `devices` (default: all of all processes)."""
+def make_mesh(devices=None, fsdp=1):
+    """The mesh of `devices` (default: all of all processes), `fsdp` of which share the parameters.
+
+    Raises:
+      UserError: `fsdp` does not divide the number of devices.
+    """
     devices = np.asarray(jax.devices() if devices is None else devices)
-    return jax.sharding.Mesh(devices.reshape(-1), (DATA_AXIS,), axis_types=(AxisType.Auto,))
+    check_fsdp(fsdp, devices.size)
+    return jax.sharding.Mesh(devices.reshape(-1, fsdp), BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
+
+
+def check_fsdp(fsdp, devices):
+    """Raises UserError unless `fsdp` divides the number of devices."""
+    if fsdp < 1 or devices % fsdp:
+        raise UserError(
+            f"config.mesh.fsdp is {fsdp}; it must divide the number of devices, {devices} "
+            "(on CPUs see --cpu_devices)"
+        )
+
+
+def state_shardings(mesh, init):
+    """Where each array of a state lives.
+
+    An array of at least MIN_SPLIT numbers is split over `fsdp` along the longest of the axes that divide, the
+    last of several; every other one is whole on every device.
+
+    Args:
+      mesh: of `make_mesh`.
+      init: a function without arguments that returns the state; it is not computed.
+
+    Returns:
+      One sharding for all, or a tree of shardings like the state.
+    """
+    parts, whole = mesh.shape[PARAMETER_AXIS], replicated(mesh)
+    if parts == 1:
+        return whole
+
+    def place(x):
+        axes = [axis for axis, length in enumerate(x.shape) if length % parts == 0]
+        if math.prod(x.shape) < MIN_SPLIT or not axes:
+            return whole
+        longest = max(axes, key=lambda axis: (x.shape[axis], axis))
+        return NamedSharding(mesh, P(*[None] * longest, PARAMETER_AXIS))
+
+    return jax.tree.map(place, jax.eval_shape(init))
+
+
+def gather(tree, mesh):
+    """Inside a jitted function: every array of the tree whole on every device. Without a mesh, the tree."""
+    return tree if mesh is None else jax.lax.with_sharding_constraint(tree, replicated(mesh))
+
+
+def microbatches(tree, count, mesh=None):
+    """Inside a jitted function: cuts a batch into parts that are worked through one after the other.
+
+    Each device's examples stay where they are, and those beside each other stay together, so that the parts
+    hold whole pairs.
+
+    Args:
+      tree: arrays [b, ...], b a multiple of count times the number of devices.
+      count: of parts.
+      mesh: the devices that share the batch; None for one device.
+
+    Returns:
+      The tree with arrays [count, b/count, ...].
+    """
+    devices = 1 if mesh is None else mesh.size
+
+    def cut(x):
+        x = x.reshape(devices, count, -1, *x.shape[1:]).swapaxes(0, 1)
+        x = x.reshape(count, -1, *x.shape[3:])
+        if mesh is None:
+            return x
+        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, P(None, BATCH_AXES)))
+
+    return jax.tree.map(cut, tree)
 
 
 def split_cpu(
-    batch_size, even, devices=None, key="config.train.batch_size", why="both directions of each pair"
+    batch_size,
+    even,
+    devices=None,
+    key="config.train.batch_size",
+    why="both directions of each pair",
+    accumulate=1,
 ):
     """Makes the CPU several devices of one thread each, before JAX first computes; accelerators do not mind.
 
@@ -27,7 +113,7 @@ def split_cpu(
     operation: faster than one device of several threads (measured in docs/results.md).
 
     Args:
-      batch_size, even, key, why: as `check_batch_size`'s.
+      batch_size, even, key, why, accumulate: as `check_batch_size`'s.
       devices: how many; None: one per core, if the batch can be split so.
 
     Returns:
@@ -37,13 +123,15 @@ def split_cpu(
     Raises:
       UserError: the batch does not divide by `devices`.
     """
-    multiple = 2 if even else 1
+    multiple = (2 if even else 1) * max(accumulate, 1)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = devices or cores
     if batch_size % (count * multiple):
         if devices is None:
             return None
-        raise UserError(f"{_batch_size_message(batch_size, count, even, key, why)}, or other --cpu_devices")
+        raise UserError(
+            f"{_batch_size_message(batch_size, count, even, key, why, accumulate)}, or other --cpu_devices"
+        )
     if devices is None and (count == 1 or "JAX_NUM_CPU_DEVICES" in os.environ):
         return None
     try:
@@ -63,26 +151,34 @@ def replicated(mesh):
 
 def batch_sharding(mesh):
     """The first axis is split over the devices."""
-    return NamedSharding(mesh, P(DATA_AXIS))
+    return NamedSharding(mesh, P(BATCH_AXES))
 
 
 def check_batch_size(
-    batch_size, mesh, even, key="config.train.batch_size", why="both directions of each pair"
+    batch_size,
+    devices,
+    even,
+    key="config.train.batch_size",
+    why="both directions of each pair",
+    accumulate=1,
 ):
-    """Raises UserError unless each device gets the same, whole (if `even`, even) number of examples.
+    """Raises UserError unless each device gets the same, whole (if `even`, even) number of examples a time.
 
-    `key` is the setting's name, and `why` says what comes in twos, for the message.
+    `key` is the setting's name, and `why` says what comes in twos, for the message; `accumulate` is the
+    number of parts that a device works through.
     """
-    devices = mesh.shape[DATA_AXIS]
-    if batch_size < 1 or batch_size % (devices * (2 if even else 1)):
-        raise UserError(_batch_size_message(batch_size, devices, even, key, why))
+    if accumulate < 1:
+        raise UserError(f"config.train.accumulate is {accumulate}; it must be at least 1")
+    if batch_size < 1 or batch_size % (devices * accumulate * (2 if even else 1)):
+        raise UserError(_batch_size_message(batch_size, devices, even, key, why, accumulate))
 
 
-def _batch_size_message(batch_size, devices, even, key, why):
-    multiple = devices * (2 if even else 1)
+def _batch_size_message(batch_size, devices, even, key, why, accumulate=1):
+    multiple = devices * accumulate * (2 if even else 1)
+    parts = f", config.train.accumulate: {accumulate}" if accumulate > 1 else ""
     return (
         f"{key} is {batch_size}; give a positive multiple of {multiple} "
-        f"(devices: {devices}{f', {why}' if even else ''})"
+        f"(devices: {devices}{parts}{f', {why}' if even else ''})"
     )
 
 

@@ -6,8 +6,15 @@ import optax
 
 from mscaflax.nets.vgg import vgg16_taps
 from mscaflax.training import losses
-from mscaflax.training.sharding import jit_step
-from mscaflax.training.state import stream_key
+from mscaflax.training.sharding import (
+    batch_sharding,
+    gather,
+    jit_step,
+    microbatches,
+    replicated,
+    state_shardings,
+)
+from mscaflax.training.state import init_state, neutral_statistics, stream_key
 
 
 def example_keys(key, count):
@@ -36,22 +43,21 @@ def photo_taps(experiment, vgg, batch):
     return [of_exemplar(tap) for tap in real], real
 
 
-def train_step(experiment, state, vgg, batch):
-    """One update of both networks from one batch.
+def gradients(experiment, state, vgg, batch, keys):
+    """What a batch says about both networks, from one forward pass of each.
 
     Args:
       experiment: Experiment.
-      state: TrainState.
+      state: TrainState; only its parameters, spectral vectors and statistics count.
       vgg: the VGG-16 parameters.
-      batch: the batch contract: image, exemplar [b, h, w, 3] float32 in [-1, 1]; label, exemplar_label
-        [b, h, w] int32 in 0..C.
+      batch: see `train_step`.
+      keys: [b] random keys of the noise.
 
     Returns:
-      (the next TrainState, metrics: a dict of float32 scalars).
+      (gradients of the generator's loss, of the discriminator's loss, the spectral vectors after one power
+      iteration, metrics). All but the vectors, which do not depend on the batch, are means over it.
     """
     image, label = batch["image"], batch["label"]
-    count = image.shape[0]
-    keys = example_keys(stream_key(experiment.seed, "noise", state.step), count)
     exemplar_taps, real_taps = photo_taps(experiment, vgg, batch)
 
     def generate(params):
@@ -107,6 +113,56 @@ def train_step(experiment, state, vgg, batch):
     )(fakes, reals)
     d_grads = jax.tree.map(jnp.add, pull_fakes(fakes_gradient)[0], pull_reals(reals_gradient)[0])
 
+    metrics = {f"loss/{name}": value for name, value in terms.items()}
+    metrics |= {"loss/generator": g_loss, "loss/discriminator": d_loss}
+    metrics |= {"discriminator/real": real_mean, "discriminator/fake": fake_mean}
+    return g_grads, d_grads, spectral, metrics
+
+
+def accumulated_gradients(experiment, state, vgg, batch, keys, mesh=None):
+    """As `gradients`, the batch worked through in `experiment.accumulate` parts: less memory, more time.
+
+    Every loss is a mean over examples, so the mean over equal parts is that of the batch, but for rounding.
+    """
+    parts = microbatches((batch, keys), experiment.accumulate, mesh)
+
+    def of_part(part):
+        return gradients(experiment, state, vgg, *part)
+
+    def add(total, part):
+        g_grads, d_grads, spectral, metrics = of_part(part)
+        return jax.tree.map(jnp.add, total, (g_grads, d_grads, metrics)), spectral
+
+    first = jax.tree.map(lambda x: x[0], parts)
+    g_grads, d_grads, _, metrics = jax.eval_shape(of_part, first)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (g_grads, d_grads, metrics))
+    total, spectral = jax.lax.scan(add, zeros, parts)
+    g_grads, d_grads, metrics = jax.tree.map(lambda x: x / experiment.accumulate, total)
+    return g_grads, d_grads, jax.tree.map(lambda x: x[0], spectral), metrics
+
+
+def train_step(experiment, state, vgg, batch, mesh=None):
+    """One update of both networks from one batch.
+
+    Args:
+      experiment: Experiment.
+      state: TrainState.
+      vgg: the VGG-16 parameters.
+      batch: the batch contract: image, exemplar [b, h, w, 3] float32 in [-1, 1]; label, exemplar_label
+        [b, h, w] int32 in 0..C.
+      mesh: the devices that share batch and state; None for one device.
+
+    Returns:
+      (the next TrainState, metrics: a dict of float32 scalars).
+    """
+    keys = example_keys(stream_key(experiment.seed, "noise", state.step), batch["image"].shape[0])
+    whole = state.replace(
+        generator=gather(state.generator, mesh), discriminator=gather(state.discriminator, mesh)
+    )
+    if experiment.accumulate == 1:
+        g_grads, d_grads, spectral, metrics = gradients(experiment, whole, vgg, batch, keys)
+    else:
+        g_grads, d_grads, spectral, metrics = accumulated_gradients(experiment, whole, vgg, batch, keys, mesh)
     g_updates, g_optimizer = experiment.generator_optimizer.update(
         g_grads, state.generator_optimizer, state.generator
     )
@@ -125,9 +181,6 @@ def train_step(experiment, state, vgg, batch):
         spectral=spectral,
         discriminator_optimizer=d_optimizer,
     )
-    metrics = {f"loss/{name}": value for name, value in terms.items()}
-    metrics |= {"loss/generator": g_loss, "loss/discriminator": d_loss}
-    metrics |= {"discriminator/real": real_mean, "discriminator/fake": fake_mean}
     for name, trees in (
         ("generator", (g_grads, state.generator, g_updates)),
         ("discriminator", (d_grads, state.discriminator, d_updates)),
@@ -137,23 +190,22 @@ def train_step(experiment, state, vgg, batch):
     return next_state, metrics
 
 
-def make_train_step(experiment, state_shardings, batch_sharding, replicated):
+def make_train_step(experiment, mesh):
     """Jits `train_step` for a mesh; the state is donated.
 
     Args:
       experiment: Experiment.
-      state_shardings: a tree of shardings like TrainState, or one for all.
-      batch_sharding: sharding of every array of the batch.
-      replicated: sharding of the VGG parameters and of the metrics.
+      mesh: of `make_mesh`.
 
     Returns:
       The jitted function (state, vgg, batch) → (state, metrics).
     """
 
     def step(state, vgg, batch):
-        return train_step(experiment, state, vgg, batch)
+        return train_step(experiment, state, vgg, batch, mesh)
 
-    return jit_step(step, state_shardings, batch_sharding, replicated)
+    states = state_shardings(mesh, lambda: init_state(experiment, neutral_statistics()))
+    return jit_step(step, states, batch_sharding(mesh), replicated(mesh))
 
 
 def synthesize(network, params, statistics, vgg, batch, keys, valid=None, dtype=jnp.float32):

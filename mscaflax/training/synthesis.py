@@ -11,8 +11,8 @@ from mscaflax.training.checkpoint import store_description
 from mscaflax.training.experiment import build_experiment
 from mscaflax.training.health import attention_health
 from mscaflax.training.sharding import (
-    batch_sharding,
     check_batch_size,
+    gather,
     make_mesh,
     replicated,
     shard_batch,
@@ -47,8 +47,13 @@ class SynthesisTask:
         self.config, self.settings = config, config.train
         self.dataset = open_dataset(config.data.name, config.data.data_dir or None)
         self.experiment = build_experiment(config, self.dataset.classes.num_classes)
-        self.mesh = make_mesh()
-        check_batch_size(config.train.batch_size, self.mesh, even=config.data.both_directions)
+        self.mesh = make_mesh(fsdp=config.mesh.fsdp)
+        check_batch_size(
+            config.train.batch_size,
+            self.mesh.size,
+            config.data.both_directions,
+            accumulate=config.train.accumulate,
+        )
         self._source = self.dataset.source(config.data.train_split)
         self._val_source = self.dataset.source(config.data.val_split)
 
@@ -77,8 +82,7 @@ class SynthesisTask:
         return abstract_on(self.mesh, lambda: init_state(self.experiment, neutral_statistics()))
 
     def make_step(self):
-        whole = replicated(self.mesh)
-        return make_train_step(self.experiment, whole, batch_sharding(self.mesh), whole)
+        return make_train_step(self.experiment, self.mesh)
 
     def batches(self, start_step):
         config = self.config
@@ -128,7 +132,14 @@ class SynthesisSamples:
         def run(params, statistics, vgg, batch):
             noise = example_keys(jax.random.key(0), count)
             synthesis = synthesize(
-                experiment.network, params, statistics, vgg, batch, noise, None, experiment.dtype
+                experiment.network,
+                gather(params, mesh),
+                statistics,
+                vgg,
+                batch,
+                noise,
+                None,
+                experiment.dtype,
             )
             return synthesis.image, attention_health(synthesis.alignments)
 

@@ -9,7 +9,7 @@ import jax
 from mscaflax.data.pipeline import BatchIterator, pair_batches
 from mscaflax.errors import UserError
 from mscaflax.nets.encoders import TapStatistics
-from mscaflax.training.sharding import replicated
+from mscaflax.training.sharding import state_shardings
 from mscaflax.training.state import measure_statistics
 
 COUNTS = (
@@ -102,15 +102,18 @@ def measure_patches(
 
 
 def born_on(mesh: jax.sharding.Mesh, init: Any, *arguments: Any) -> Any:
-    """`init(*arguments)`, computed where the result lives: whole on every device of the mesh."""
+    """`init(*arguments)`, computed where the result lives: see `state_shardings`."""
     # Random draws are unrolled code, which runs once here and takes long to optimize.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    return jax.jit(init, out_shardings=replicated(mesh), compiler_options=options)(*arguments)
+    places = state_shardings(mesh, lambda: init(*arguments))
+    return jax.jit(init, out_shardings=places, compiler_options=options)(*arguments)
 
 
 def abstract_on(mesh: jax.sharding.Mesh, init: Any) -> Any:
-    """The ShapeDtypeStructs of `init()`, whole on every device of the mesh."""
-    place = replicated(mesh)
+    """The ShapeDtypeStructs of `init()` where they live: see `state_shardings`."""
+    shapes, places = jax.eval_shape(init), state_shardings(mesh, init)
+    if isinstance(places, jax.sharding.Sharding):
+        places = jax.tree.map(lambda _: places, shapes)
     return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), jax.eval_shape(init)
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, places
     )

@@ -19,7 +19,7 @@ from mscaflax.training.aot import (
 )
 from mscaflax.training.chips import CHIPS, Slice, parse_topology
 from mscaflax.training.experiment import build_experiment
-from mscaflax.training.sharding import batch_sharding, make_mesh, replicated
+from mscaflax.training.sharding import make_mesh
 from mscaflax.training.step import make_train_step
 
 
@@ -147,8 +147,7 @@ def test_the_traced_step_donates_and_shards_as_the_loops(tiny_experiment):
 
 
 def test_the_step_lowers_for_accelerators(tiny_experiment):
-    mesh = make_mesh(jax.devices()[:1])
-    step = make_train_step(tiny_experiment, replicated(mesh), batch_sharding(mesh), replicated(mesh))
+    step = make_train_step(tiny_experiment, make_mesh(jax.devices()[:1]))
     exported = jax.export.export(step, platforms=("cuda", "tpu"))(*abstract_arguments(tiny_experiment, 4))
     assert exported.platforms == ("cuda", "tpu")
     assert "stablehlo.convolution" in exported.mlir_module()

@@ -64,6 +64,8 @@ def test_every_model_value_reaches_the_network():
             "--config.model.modulation=spade",
             "--config.model.normalization=position",
             "--config.model.noise=false",
+            "--config.model.remat=true",
+            "--config.train.accumulate=4",
             "--config.model.dtype=bfloat16",
             "--config.model.attention_scales=(True, False, True, True, False)",
             "--config.discriminator.num_scales=3",
@@ -77,7 +79,7 @@ def test_every_model_value_reaches_the_network():
     assert experiment.network.num_classes == experiment.discriminator.num_classes == 9
     assert experiment.discriminator.num_scales == 3
     assert experiment.dtype == experiment.discriminator.dtype == jnp.bfloat16
-    assert experiment.loss.l1 == 2.5
+    assert experiment.loss.l1 == 2.5 and experiment.accumulate == 4
     assert (experiment.size, experiment.seed) == (config.data.size, config.seed)
 
 

@@ -115,31 +115,60 @@ def test_a_finished_run_says_so_and_changes_nothing(tiny_run, tiny_arguments, mo
     assert at_end == [("%s is at step %d already: nothing to do", tiny_run, 4)]
 
 
+PROGRAM = """
+import sys, jax
+devices, workdir, *arguments = sys.argv[1:]
+jax.config.update("jax_num_cpu_devices", int(devices))
+from mscaflax.config import load_config
+from mscaflax.training import sharding
+from mscaflax.training.loop import train
+from mscaflax.training.synthesis import SynthesisTask
+sharding.MIN_SPLIT = 256  # the toy network's arrays are small
+config = load_config(arguments)
+task = SynthesisTask(config)
+split = [x for x in jax.tree.leaves(task.abstract_state()) if not x.sharding.is_fully_replicated]
+assert bool(split) == (config.mesh.fsdp > 1), len(split)
+train(task, workdir)
+assert jax.device_count() == int(devices)
+"""
+
+
 @pytest.mark.slow
-def test_more_devices_change_nothing_but_rounding(tiny_arguments, tmp_path, read_events):
-    """The same global batch on one and on four devices of a process of their own."""
-    program = (
-        "import sys, jax; jax.config.update('jax_num_cpu_devices', int(sys.argv[1]))\n"
-        "from mscaflax.config import load_config\n"
-        "from mscaflax.training.loop import train\n"
-        "from mscaflax.training.synthesis import SynthesisTask\n"
-        "train(SynthesisTask(load_config(sys.argv[3:])), sys.argv[2])\n"
-        "assert jax.device_count() == int(sys.argv[1])"
-    )
-    losses = []
-    for devices in (1, 4):
-        workdir = tmp_path / str(devices)
-        arguments = [*tiny_arguments, "--config.train.batch_size=8"]
-        subprocess.run([sys.executable, "-c", program, str(devices), str(workdir), *arguments], check=True)
-        events = read_events(workdir)
-        losses.append({name: events[name] for name in events if name.startswith("loss/")})
-    one, four = losses
+def test_devices_and_parts_change_nothing_but_rounding(tiny_arguments, tmp_path, read_events):
+    """The same global batch, split over devices and in time; each run in processes of its own.
+
+    The last one goes on with the checkpoint of four devices that share the parameters, on one alone.
+    """
+    whole, shared = [], ["--config.mesh.fsdp=4"]
+    runs = {
+        "one": [(1, whole, 4)],
+        "four": [(4, whole, 4)],
+        "shared": [(4, shared, 4)],
+        "pairs": [(4, ["--config.mesh.fsdp=2", "--config.model.remat=true"], 4)],
+        "parts": [(2, ["--config.train.accumulate=2"], 4)],
+        "both": [(4, shared, 2), (1, whole, 4)],
+    }
+    losses = {}
+    for name, legs in runs.items():
+        for devices, changes, steps in legs:
+            arguments = [
+                *tiny_arguments,
+                "--config.train.batch_size=8",
+                f"--config.train.steps={steps}",
+                *changes,
+            ]
+            command = [sys.executable, "-c", PROGRAM, str(devices), str(tmp_path / name), *arguments]
+            subprocess.run(command, check=True)
+        events = read_events(tmp_path / name)
+        losses[name] = {loss: events[loss] for loss in events if loss.startswith("loss/")}
+    one = losses.pop("one")
     assert {len(values) for values in one.values()} == {4}
-    for name, values in one.items():
-        for step, value in values.items():
-            # Adam without a first moment amplifies the rounding of each step.
-            near = pytest.approx(value, rel=1e-5 if step == 1 else 1e-2, abs=1e-5 if step == 1 else 1e-3)
-            assert float(four[name][step]) == near, (name, step)
+    for run, found in losses.items():
+        for name, values in one.items():
+            for step, value in values.items():
+                # Adam without a first moment amplifies the rounding of each step.
+                near = pytest.approx(value, rel=1e-5 if step == 1 else 1e-2, abs=1e-5 if step == 1 else 1e-3)
+                assert float(found[name][step]) == near, (run, name, step)
 
 
 def test_another_config_is_refused_before_anything_is_done(tiny_run, tiny_arguments):

@@ -6,10 +6,20 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
 from mscaflax.errors import UserError
-from mscaflax.training.sharding import check_batch_size, make_mesh, split_cpu
+from mscaflax.training.sharding import (
+    BATCH_AXES,
+    check_batch_size,
+    make_mesh,
+    microbatches,
+    split_cpu,
+    state_shardings,
+)
 
 # A process of its own: JAX chooses its devices once.
 PROGRAM = """
@@ -68,8 +78,48 @@ def test_devices_that_jax_has_stay_as_they_are():
 
 
 def test_a_batch_gives_each_device_the_same_number():
-    mesh = make_mesh(jax.devices()[:1])
-    check_batch_size(2, mesh, even=True)
+    check_batch_size(2, 1, even=True)
+    check_batch_size(12, 2, even=True, accumulate=3)
     for batch_size, even in ((0, False), (3, True)):
         with pytest.raises(UserError, match=r"give a positive multiple of"):
-            check_batch_size(batch_size, mesh, even=even)
+            check_batch_size(batch_size, 1, even=even)
+    with pytest.raises(UserError, match=r"multiple of 12 \(devices: 2, config.train.accumulate: 3, both"):
+        check_batch_size(8, 2, even=True, accumulate=3)
+    with pytest.raises(UserError, match="config.train.accumulate is 0; it must be at least 1"):
+        check_batch_size(8, 2, even=True, accumulate=0)
+
+
+def test_large_arrays_are_split_over_fsdp_along_their_longest_axis():
+    mesh = jax.sharding.AbstractMesh((2, 4), BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
+    shapes = {
+        "kernel": (3, 3, 128, 256),
+        "square": (128, 128),
+        "first": (512, 129),
+        "bias": (256,),
+        "odd": (181, 181),
+    }
+    found = state_shardings(mesh, lambda: {name: jnp.zeros(shape) for name, shape in shapes.items()})
+    assert {name: place.spec for name, place in found.items()} == {
+        "kernel": P(None, None, None, "fsdp"),
+        "square": P(None, "fsdp"),
+        "first": P("fsdp"),
+        "bias": P(),
+        "odd": P(),
+    }
+    whole = jax.sharding.AbstractMesh((8, 1), BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
+    assert state_shardings(whole, lambda: jnp.zeros(shapes["kernel"])).spec == P()
+
+
+@pytest.mark.parametrize("fsdp", [0, 3, -1])
+def test_fsdp_divides_the_devices(fsdp):
+    with pytest.raises(
+        UserError, match=rf"config.mesh.fsdp is {fsdp}; it must divide the number of devices, 1"
+    ):
+        make_mesh(jax.devices()[:1], fsdp)
+
+
+def test_microbatches_keep_neighbours_together_and_lose_nothing():
+    parts = microbatches({"x": jnp.arange(12), "y": jnp.arange(24).reshape(12, 2)}, 3)
+    assert parts["x"].shape == (3, 4) and parts["y"].shape == (3, 4, 2)
+    assert parts["x"].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+    assert (parts["y"][..., 0] == 2 * parts["x"]).all()

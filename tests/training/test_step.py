@@ -79,7 +79,7 @@ class Toy:
         self.experiment = experiment
         self.initial, self.vgg = jax.device_put((initial, vgg), whole)
         self.batch = jax.device_put(batch, batch_sharding(mesh))
-        self.compiled = make_train_step(experiment, whole, batch_sharding(mesh), whole)
+        self.compiled = make_train_step(experiment, mesh)
 
     def step(self, state):
         """One step; the state given is kept, a copy of it is donated."""
@@ -165,6 +165,19 @@ def without_gradient(optimizer):
     gradients = {path: x for path, x in leaves if "mu" in path}
     assert gradients
     return [path for path, gradient in gradients.items() if not np.abs(gradient).max() > 1e-8]
+
+
+def test_parts_of_the_batch_and_rematerialization_give_the_same_gradients(toy, initial, vgg, batch):
+    changed = replace(toy.experiment, accumulate=2, network=replace(toy.experiment.network, remat=True))
+    (other, parts), (after, whole) = (t.step(t.initial) for t in (Toy(changed, initial, vgg, batch), toy))
+    for name, value in whole.items():
+        assert parts[name] == pytest.approx(float(value), rel=1e-4, abs=1e-6), name
+    # With β1 = 0 Adam's first moment is the gradient.
+    for optimizer in ("generator_optimizer", "discriminator_optimizer"):
+        found, expected = (getattr(state, optimizer)[0].mu for state in (other, after))
+        for (path, a), b in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(expected), strict=True):
+            assert np.abs(a - b).max() <= 1e-4 * np.abs(b).max(), path
+    jax.tree.map(np.testing.assert_array_equal, other.spectral, after.spectral)
 
 
 def test_every_parameter_has_a_gradient(toy):
