@@ -69,8 +69,10 @@ def state_shardings(mesh, init):
 
 
 def gather(tree, mesh):
-    """Inside a jitted function: every array of the tree whole on every device. Without a mesh, the tree."""
-    return tree if mesh is None else jax.lax.with_sharding_constraint(tree, replicated(mesh))
+    """Inside a jitted function: every array of the tree whole on every device of the mesh, if there is one."""
+    if mesh is None or mesh.shape[PARAMETER_AXIS] == 1:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, replicated(mesh))
 
 
 def microbatches(tree, count, mesh=None):
