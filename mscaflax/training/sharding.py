@@ -69,7 +69,7 @@ def state_shardings(mesh, init):
 
 
 def gather(tree, mesh):
-    """Inside a jitted function: every array of the tree whole on every device of the mesh, if there is one."""
+    """Inside a jitted function: every array of the tree whole on every device of the mesh."""
     if mesh is None or mesh.shape[PARAMETER_AXIS] == 1:
         return tree
     return jax.lax.with_sharding_constraint(tree, replicated(mesh))
