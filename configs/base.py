@@ -36,6 +36,13 @@ def get_config():
     model.modulation = "decoupled"  # spade (3×3 convolutions) or decoupled (once per region)
     model.normalization = "instance"  # instance (over positions) or position (over channels)
     model.noise = True  # a noise map per block, with a learned strength per channel
+    model.synthesis_noise = (
+        1.0,
+        1.0,
+        1.0,
+        1.0,
+        1.0,
+    )  # its strength outside of training; free to change later
     model.remat = False  # compute the blocks anew in the backward pass: less memory, more arithmetic
     model.dtype = "float32"  # compute dtype, float32 or bfloat16; parameters are float32
 

@@ -56,6 +56,8 @@ class SynthesisNetwork(nn.Module):
       normalization: `instance` or `position`.
       remat: whether the blocks of the generator are computed anew in the backward pass, not remembered.
       noise: whether each block receives a noise map.
+      synthesis_noise: strength of each scale's noise maps outside of training, finest first, beside theirs in
+        training.
       dtype: compute dtype; parameters are float32.
     """
 
@@ -72,6 +74,7 @@ class SynthesisNetwork(nn.Module):
     modulation: str = "decoupled"
     normalization: str = "instance"
     noise: bool = True
+    synthesis_noise: tuple[float, ...] = (1.0,) * 5
     remat: bool = False
     dtype: Any = jnp.float32
 
@@ -148,10 +151,10 @@ class SynthesisNetwork(nn.Module):
             AlignmentInputs(images, exemplar_labels, target_labels, exemplar_label, label, coverage, keys)
         )
 
-    def decode(self, alignments, target_labels, noise_keys=None, valid=None):
+    def decode(self, alignments, target_labels, noise_keys=None, valid=None, training=False):
         """Synthesizes from aligned features: the image [b, h, w, 3] float32 in [-1, 1].
 
-        `noise_keys` [b] random keys; None leaves the noise out.
+        `noise_keys` [b] random keys; None leaves the noise out. `training`: see __call__.
         """
         present = [c if c is None else (c > 0) for c in coverage_pyramid(valid, self.num_scales)]
         coarsest = self.num_scales - 1
@@ -159,7 +162,7 @@ class SynthesisNetwork(nn.Module):
         if alignments[coarsest] is not None:
             inputs = jnp.concatenate([alignments[coarsest].features, inputs], axis=-1)
         x = self.start(inputs, present[coarsest])
-        noise = self._noise(noise_keys, x.shape[0], target_labels)
+        noise = self._noise(noise_keys, x.shape[0], target_labels, training)
         for scale in reversed(range(self.num_scales)):
             if scale < coarsest:
                 x = upsample(x, present[scale + 1])
@@ -171,17 +174,20 @@ class SynthesisNetwork(nn.Module):
         x = self.to_rgb(x, present[0])
         return jnp.tanh(jnp.einsum("bhwi,ci->bhwc", x.astype(jnp.float32), COLOUR_BASIS))
 
-    def _noise(self, keys, batch, target_labels):
+    def _noise(self, keys, batch, target_labels, training):
         """Two noise maps per scale [b, h, w, 2]; Nones where noise is off, zeros without keys."""
         sizes = [features.shape[1:3] for features in target_labels]
         if not self.noise:
             return (None,) * len(sizes)
         if keys is None:
             return tuple(jnp.zeros((batch, *size, 2), self.dtype) for size in sizes)
-        return position_noise(keys, sizes)
+        maps = position_noise(keys, sizes)
+        if training:
+            return maps
+        return tuple(x * strength for x, strength in zip(maps, self.synthesis_noise, strict=True))
 
     def __call__(
-        self, label, exemplar, exemplar_label, taps, statistics, noise_keys=None, valid=None, draw_code=False
+        self, label, exemplar, exemplar_label, taps, statistics, noise_keys=None, valid=None, training=False
     ):
         """One forward pass.
 
@@ -193,14 +199,15 @@ class SynthesisNetwork(nn.Module):
           statistics: TapStatistics.
           noise_keys: [b] typed random keys, or None for no noise.
           valid: None or [b, h, w] bool, False where the target's map is padding.
-          draw_code: whether `vae` draws its code by the noise keys, as in training, or takes its mean.
+          training: whether `vae` draws its code by the noise keys, or takes its mean; and whether the noise
+            maps have their full strength, or that of `synthesis_noise`.
 
         Returns:
           A Synthesis.
         """
         target_labels = self.label_pyramid(label, valid)
         exemplar_labels = self.label_pyramid(exemplar_label)
-        code_keys = noise_keys if draw_code else None
+        code_keys = noise_keys if training else None
         alignments, divergence = self.align(
             target_labels,
             exemplar,
@@ -212,4 +219,5 @@ class SynthesisNetwork(nn.Module):
             valid,
             code_keys,
         )
-        return Synthesis(self.decode(alignments, target_labels, noise_keys, valid), alignments, divergence)
+        image = self.decode(alignments, target_labels, noise_keys, valid, training)
+        return Synthesis(image, alignments, divergence)

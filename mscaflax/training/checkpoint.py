@@ -27,8 +27,9 @@ from mscaflax.training.weights_file import FILE, read_weights
 # Settings that may change when a run goes on; every other one would make it another run. `train.steps` is
 # free only where the rates do not fall towards its end.
 FREE_SETTINGS = (
-    "mesh",
+    "mesh.fsdp",
     "model.remat",
+    "model.synthesis_noise",
     "train.accumulate",
     "data.data_dir",
     "data.val_split",

@@ -20,7 +20,14 @@ _CHOICES = {
     "normalization": ("instance", "position"),
     "dtype": tuple(DTYPES),
 }
-_PER_SCALE = ("image_channels", "label_channels", "generator_channels", "hidden_channels", "attention_scales")
+_PER_SCALE = (
+    "image_channels",
+    "label_channels",
+    "generator_channels",
+    "hidden_channels",
+    "attention_scales",
+    "synthesis_noise",
+)
 
 
 @dataclass(frozen=True)

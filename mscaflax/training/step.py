@@ -63,7 +63,7 @@ def gradients(experiment, state, vgg, batch, keys):
     def generate(params):
         synthesis = experiment.network.apply(
             {"params": params}, label, batch["exemplar"], batch["exemplar_label"], exemplar_taps,
-            state.statistics, keys, draw_code=True,
+            state.statistics, keys, training=True,
         )  # fmt: skip
         return synthesis.image, synthesis.divergence
 

@@ -22,6 +22,7 @@ SMALL = {
     "generator_channels": (4, 6, 8, 8, 8),
     "hidden_channels": (4, 5, 6, 6, 6),
     "attention_scales": (True,) * 5,
+    "synthesis_noise": (1.0,) * 5,
 }
 PER_SCALE = [name for name, value in SMALL.items() if isinstance(value, tuple)]
 THREE_SCALES = {name: SMALL[name][:3] for name in PER_SCALE}  # compiles in half the time
@@ -191,6 +192,22 @@ def test_noise_follows_the_key():
     # Of the key of its own picture alone.
     mixed = jnp.stack([keys(0)[0], keys(1)[1]])
     np.testing.assert_allclose(run(params, *inputs, mixed).image[0], first[0], atol=1e-6)
+
+
+def test_noise_has_another_strength_outside_of_training():
+    params, run = forward("decoupled-instance")
+    inputs = example((8, 12), (12, 4))
+    silent = {**params, "blocks_0": {k: x * 0 if "noise" in k else x for k, x in params["blocks_0"].items()}}
+    fields = {**THREE_SCALES, "synthesis_noise": (0.0, 1.0, 1.0)}
+    quiet = network(**fields, **CHOICES["decoupled-instance"])
+    apply = jax.jit(lambda params, *inputs, training: quiet.apply(
+        {"params": params}, *inputs, keys(), training=training
+    ).image, static_argnames="training")  # fmt: skip
+    full = run(params, *inputs, keys()).image
+    without = run(silent, *inputs, keys()).image
+    assert np.abs(full - without).mean() > 0.01
+    np.testing.assert_allclose(apply(params, *inputs, training=False), without, atol=1e-5)
+    np.testing.assert_allclose(apply(params, *inputs, training=True), full, atol=1e-5)
 
 
 def test_output_stays_in_range():

@@ -65,7 +65,8 @@ def build(dtype="float32"):
          "--config.loss.l1=20.0", "--config.loss.adversarial=0.1"]
     )  # fmt: skip
     experiment = build_experiment(config, CLASSES)
-    fields = ("image_channels", "label_channels", "generator_channels", "hidden_channels", "attention_scales")
+    fields = ("image_channels", "label_channels", "generator_channels", "hidden_channels")
+    fields += ("attention_scales", "synthesis_noise")
     three = {name: getattr(experiment.network, name)[:3] for name in fields}
     return replace(experiment, network=replace(experiment.network, **three))
 
