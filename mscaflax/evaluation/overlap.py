@@ -73,7 +73,7 @@ def draw_bins(pairs: PairList, num_classes: int, count: int, seed: int) -> dict[
 
 def steps_of(bins: Mapping[str, np.ndarray], weights: Mapping[str, Any]) -> int:
     """How many images `by_overlap` will report to `advance`; `weights` as it takes them."""
-    return sum(map(len, bins.values())) * 2 * (1 + len(weights))
+    return sum(map(len, bins.values())) * (2 + len(weights))
 
 
 def by_overlap(
@@ -120,19 +120,16 @@ def by_overlap(
         )
         labels, exemplar_labels = pairs.labels[targets], pairs.labels[n + styles]
         known = reconstruction.known_pixels(labels, exemplar_labels, num_classes)
+        missing = ~known & (labels < num_classes)
         scores = reconstruction.full_reference(
             references,
-            {"known": outputs, "missing": outputs},
+            {"outputs": outputs},
             batches=batches,
             weights=weights,
-            masks={"known": known, "missing": ~known & (labels < num_classes)},
+            masks={"masked": {"outputs": known}, "missing": {"outputs": missing}},
             advance=advance,
         )
-        rows = scores["known"] | {
-            name.replace("masked_", "missing_"): values
-            for name, values in scores["missing"].items()
-            if name.startswith("masked_")
-        }
+        rows = scores["outputs"]
         overlap = class_overlap(labels, exemplar_labels, num_classes)
         rows |= {"overlap": np.diagonal(overlap), "known_pixels": known.mean(axis=(1, 2))}
         found[name] = {"n": len(chosen)} | {

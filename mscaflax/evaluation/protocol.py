@@ -207,7 +207,7 @@ def _full_references(references, outputs, judges, masks, walk):
             references[group[0]],
             {kind: outputs[kind] for kind in group},
             weights=judges.lpips,
-            masks={kind: masks[kind] for kind in group} if masks else None,
+            masks={"masked": masks} if masks else None,
             **walk,
         )
     return found

@@ -58,7 +58,7 @@ def full_reference(
     *,
     batches: Batches,
     weights: Mapping[str, lpips_module.LpipsParams],
-    masks: Mapping[str, np.ndarray] | None = None,
+    masks: Mapping[str, Mapping[str, np.ndarray]] | None = None,
     advance: Advance = ignore_progress,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Compares several sets of outputs with one set of references, which pass each network once.
@@ -68,12 +68,13 @@ def full_reference(
       outputs: by name: uint8 [n, h, w, 3].
       batches: of the networks.
       weights: of `load_lpips_weights`.
-      masks: by the outputs' names: bool [n, h, w]; adds the metrics over these pixels alone.
+      masks: by a word, by the outputs' names: bool [n, h, w]; adds the metrics over these pixels alone.
       advance: called with the number of outputs after each batch.
 
     Returns:
-      By name: float64 [n] each: psnr (dB), ssim, and lpips_vgg, lpips_alex for the given weights; with masks
-      also `masked_` and each of these names, the averages of the spatial maps, NaN where a mask is empty.
+      By name: float64 [n] each: psnr (dB), ssim, and lpips_vgg, lpips_alex for the given weights; for each
+      word of the masks also WORD_ and each of these names, the averages of the spatial maps, NaN where a mask
+      is empty.
       Metrics that are not defined for images so small are left out.
     """
     size = references.shape[1:3]
@@ -83,32 +84,34 @@ def full_reference(
         functions = _unit_taps, _distance, partial(_distance_map, size=size)
         programs[net] = [batches.program(function, params) for function in functions]
     found = {name: defaultdict(list) for name in outputs}
-    shown = () if masks is None else tuple(masks[name] for name in outputs)
+    keys = [(word, name) for word in masks or {} for name in outputs]
+    shown = [masks[word][name] for word, name in keys]
     for (reference, *rest), real in batches.walk(references, *outputs.values(), *shown):
         images = dict(zip(outputs, rest, strict=False))
-        mask = dict(zip(outputs, rest[len(outputs) :], strict=False))
+        part = dict(zip(keys, rest[len(outputs) :], strict=True))
 
         def add(name, metric, values, count=real):
             found[name][metric].append(np.asarray(values, np.float64)[:count])
 
         for name, image in images.items():
             add(name, "psnr", psnr(reference, image))
-            if mask:
-                add(name, "masked_psnr", psnr(reference, image, mask[name]))
+            for word in masks or {}:
+                add(name, f"{word}_psnr", psnr(reference, image, part[word, name]))
             if min(size) < SSIM_WINDOW:
                 continue
             similarity = ssim_map(reference, image)
             add(name, "ssim", similarity.mean(axis=(1, 2)))
-            if mask:
-                add(name, "masked_ssim", masked_mean(similarity, inside(mask[name])))
+            for word in masks or {}:
+                add(name, f"{word}_ssim", masked_mean(similarity, inside(part[word, name])))
         for net, (taps, distance, distance_map) in programs.items():
             expected = taps(to_float(reference))
             for name, image in images.items():
                 own = taps(to_float(image))
                 add(name, f"lpips_{net}", distance(expected, own))
-                if mask:
+                if masks:
                     values = np.asarray(distance_map(expected, own))
-                    add(name, f"masked_lpips_{net}", masked_mean(values, mask[name]))
+                for word in masks or {}:
+                    add(name, f"{word}_lpips_{net}", masked_mean(values, part[word, name]))
                 advance(real)
     return {
         name: {metric: np.concatenate(parts) for metric, parts in scores.items()}

@@ -50,7 +50,7 @@ def test_masked_metrics_are_averages_of_the_maps(alex, images):
     rng = np.random.default_rng(2)
     mask = rng.random(a.shape[:3]) < 0.4
     options = dict(batches=Batches(2), weights=alex)
-    scores = full_reference(b, {"a": a}, masks={"a": mask}, **options)["a"]
+    scores = full_reference(b, {"a": a}, masks={"masked": {"a": mask}}, **options)["a"]
     maps = np.asarray(lpips(alex["alex"], to_float(b), to_float(a), spatial=True))
     for i in range(3):
         error = (a[i].astype(float) - b[i])[mask[i]]
@@ -64,7 +64,7 @@ def test_masked_metrics_are_averages_of_the_maps(alex, images):
         assert scores["masked_ssim"][i] == pytest.approx(similarity[inner][mask[i][inner]].mean(), rel=1e-10)
         assert scores["masked_lpips_alex"][i] == pytest.approx(maps[i][mask[i]].mean(), rel=1e-4, abs=1e-7)
 
-    everything = full_reference(b, {"a": a}, masks={"a": np.ones_like(mask)}, **options)["a"]
+    everything = full_reference(b, {"a": a}, masks={"masked": {"a": np.ones_like(mask)}}, **options)["a"]
     np.testing.assert_allclose(everything["masked_psnr"], everything["psnr"])
     np.testing.assert_allclose(everything["masked_ssim"], everything["ssim"])
     # The layers' maps are enlarged, which weighs borders a little differently than their means.
@@ -72,7 +72,7 @@ def test_masked_metrics_are_averages_of_the_maps(alex, images):
         everything["masked_lpips_alex"], everything["lpips_alex"], rtol=0.02, atol=1e-6
     )
 
-    nothing = full_reference(b, {"a": a}, masks={"a": np.zeros_like(mask)}, **options)["a"]
+    nothing = full_reference(b, {"a": a}, masks={"masked": {"a": np.zeros_like(mask)}}, **options)["a"]
     assert all(np.isnan(nothing[f"masked_{name}"]).all() for name in ("psnr", "ssim", "lpips_alex"))
 
 
