@@ -18,5 +18,5 @@ def get_config():
     # Rates are compared in docs/results.md, "What led here".
     config.optimizer.generator_rate = 6e-4
     config.optimizer.decay_from = 0.5
-    config.train.steps = 4_250  # 90 minutes on two cores (docs/results.md)
+    config.train.steps = 4_250  # a good 90 minutes on two cores (docs/results.md)
     return config
