@@ -176,8 +176,10 @@ def test_parts_of_the_batch_and_rematerialization_give_the_same_gradients(toy, i
     # With β1 = 0 Adam's first moment is the gradient.
     for optimizer in ("generator_optimizer", "discriminator_optimizer"):
         found, expected = (getattr(state, optimizer)[0].mu for state in (other, after))
+        largest = max(np.abs(x).max() for x in jax.tree.leaves(expected))
         for (path, a), b in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(expected), strict=True):
-            assert np.abs(a - b).max() <= 1e-4 * np.abs(b).max(), path
+            # Sums that nearly cancel have the rounding of what they sum.
+            assert np.abs(a - b).max() <= 1e-4 * np.abs(b).max() + 1e-6 * largest, path
     jax.tree.map(np.testing.assert_array_equal, other.spectral, after.spectral)
 
 
