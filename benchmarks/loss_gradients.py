@@ -65,6 +65,7 @@ def main():
     parser.add_argument("--workdir", required=True)
     options = parser.parse_args()
     config, _ = load_description(options.workdir)
+    config.mesh.fsdp = config.train.accumulate = 1
     task = SynthesisTask(config)
     vgg, experiment = task.constants(), task.experiment
     with Checkpoints(options.workdir) as checkpoints:
@@ -75,7 +76,7 @@ def main():
     inputs = [batch[key] for key in ("label", "exemplar", "exemplar_label")]
     keys = example_keys(jax.random.key(config.seed), len(batch["image"]))
     fake = experiment.network.apply(
-        {"params": state.generator}, *inputs, exemplar_taps, state.statistics, keys
+        {"params": state.generator}, *inputs, exemplar_taps, state.statistics, keys, training=True
     ).image
     print("| loss, weighted | value | gradient norm | high frequencies | green-magenta |")
     print("| --- | ---: | ---: | ---: | ---: |")

@@ -58,11 +58,13 @@ def exclusive(workdir):
     The operating system lets go of the lock when the process ends, however it ends.
 
     Raises:
-      UserError: another process trains there, or the folder cannot be made.
+      UserError: another process trains there, the folder cannot be made, or is a packed model.
     """
     import fcntl  # not on every system that can synthesize
 
     workdir = _made(workdir)
+    if (workdir / FILE).is_file():
+        raise UserError(f"{workdir} is a packed model, whose training cannot go on: choose another folder")
     with open(workdir / ".lock", "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,5 +1,6 @@
 """From a config to what trains: networks, optimizers, loss weights."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,6 +120,9 @@ def build_experiment(config, num_classes):
             f"config.loss.perceptual_taps has {len(taps)} entries; give {len(TAP_CHANNELS)}, "
             "one per VGG tap, relu1_2 first"
         )
+    for key, values in (("loss.perceptual_taps", taps), ("model.synthesis_noise", network.synthesis_noise)):
+        if not all(isinstance(x, (int, float)) and 0 <= x < math.inf for x in values):
+            raise UserError(f"config.{key} is {values}; give finite numbers from 0 on")
     dtype = DTYPES[config.model.dtype]
     discriminator = MultiScaleDiscriminator(
         num_classes=num_classes,

@@ -41,14 +41,18 @@ def damage(folder, item=None):
         digests = dict(json.loads((folder / NAME).read_text(encoding="utf-8"))["files"])
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return f"{NAME} is damaged"
     for name in sorted(digests):
         if item is not None and not name.startswith(f"{item}/"):
             continue
         if not (folder / name).is_file():
             return f"{name} is missing"
-        if _digest(folder / name) != digests[name]:
+        try:
+            found = _digest(folder / name)
+        except OSError as error:
+            return f"{name} cannot be read: {error.strerror}"
+        if found != digests[name]:
             return f"{name} was changed"
     return None
 

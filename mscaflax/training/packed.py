@@ -49,6 +49,8 @@ def pack(workdir, output, step=None):
         temporary.mkdir()
         _pack_one(workdir, temporary, {"ema": model.params, "statistics": model.statistics}, model.step)
         for scores in sorted((workdir / "segmenter").glob(f"seed*/{SCORES}")):
+            if not scores.parent.name.removeprefix("seed").isdecimal():
+                continue
             segmenter = load_segmenter(workdir, int(scores.parent.name.removeprefix("seed")))
             folder = segmenter_folder(temporary, segmenter.seed)
             folder.mkdir(parents=True)

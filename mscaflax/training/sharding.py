@@ -2,7 +2,7 @@
 
 The mesh has two axes. Every device has its own part of the batch. Along `data` they all hold the same
 parameters; along `fsdp` each holds a part of the large ones, of their moving average and of the optimizers'
-state, and the parts are gathered where a step uses them (Rajbhandari et al., "ZeRO", SC 2020).
+state. A step gathers the parameters that it uses; gradients are whole (Rajbhandari et al., "ZeRO", SC 2020).
 """
 
 import math
@@ -125,7 +125,9 @@ def split_cpu(
     Raises:
       UserError: the batch does not divide by `devices`.
     """
-    multiple = (2 if even else 1) * max(accumulate, 1)
+    if accumulate < 1:
+        return None  # check_batch_size will say so
+    multiple = (2 if even else 1) * accumulate
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = devices or cores
     if batch_size % (count * multiple):

@@ -3,6 +3,7 @@
 Names are the paths in the tree, joined by "/": `ema/to_rgb/conv/kernel`.
 """
 
+import hashlib
 from pathlib import Path
 
 import jax
@@ -26,7 +27,8 @@ def write_weights(path, tree, step):
     from safetensors.flax import save
 
     arrays = {name: jax.numpy.asarray(x) for name, x in _flat(tree).items()}
-    write_atomically(path, save(arrays, metadata={"format": _FORMAT, "step": str(step)}))
+    metadata = {"format": _FORMAT, "step": str(step), "sha256": _digest(arrays)}
+    write_atomically(path, save(arrays, metadata=metadata))
 
 
 def read_weights(path, abstract):
@@ -53,6 +55,8 @@ def read_weights(path, abstract):
         raise UserError(f"{path} is damaged ({error}): get or make it again") from None
     if metadata.get("format") != _FORMAT or not metadata.get("step", "").isdecimal():
         raise UserError(f"{path} was not written by this version of `mscaflax pack`: pack the workdir again")
+    if metadata.get("sha256") != _digest(arrays):
+        raise UserError(f"{path} is damaged (its SHA-256 is another): get or make it again")
     wanted = _flat(abstract)
     for name in sorted(wanted.keys() | arrays.keys()):
         if name not in arrays or name not in wanted:
@@ -65,6 +69,15 @@ def read_weights(path, abstract):
             )
     values = [arrays[name].astype(x.dtype) for name, x in wanted.items()]
     return int(metadata["step"]), jax.tree.unflatten(jax.tree.structure(abstract), values)
+
+
+def _digest(arrays):
+    """SHA-256 of the names and bytes of arrays: safetensors has no checksum of its own."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(name.encode())
+        digest.update(np.asarray(arrays[name]).tobytes())
+    return digest.hexdigest()
 
 
 def _flat(tree):

@@ -99,6 +99,7 @@ def test_every_model_value_reaches_the_network():
         ("model.generator_channels=(8, 8, 8, 8, 8, 8)", "config.model.generator_channels has 6 entries"),
         ("model.hidden_channels=(8,)", "config.model.hidden_channels has 1 entries"),
         ("loss.perceptual_taps=(1.0, 1.0)", "config.loss.perceptual_taps has 2 entries; give 5"),
+        ("loss.perceptual_taps=(1.0, 1.0, -1.0, 0.0, 1.0)", "give finite numbers from 0 on"),
         ("model.synthesis_noise=(0.0, 1.0)", "config.model.synthesis_noise has 2 entries"),
         ("model.attention_scales=(True,)", "config.model.attention_scales has 1 entries"),
         ("model.num_regions=0", "config.model.num_regions is 0; it must be at least 1"),
