@@ -60,6 +60,7 @@ def get_config():
     loss.divergence = 0.05  # Kullback-Leibler divergence of the code of `vae`
 
     config.optimizer = optimizer = ConfigDict()
+    optimizer.kind = "adam"  # or sgd, without momentum: for comparisons down to rounding
     optimizer.generator_rate = 2e-4
     optimizer.discriminator_rate = 4e-4
     optimizer.beta1 = 0.0

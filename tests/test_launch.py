@@ -1,6 +1,10 @@
 """The launchers: readable by bash, reuse of the environment, clear errors."""
 
+import argparse
+import math
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,8 +13,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mscaflax import cli
+from mscaflax.commands import train
+from mscaflax.config import load_config
+
 ROOT = Path(__file__).parents[1]
-SCRIPTS = [ROOT / name for name in ("launch/demo", "launch/test", "launch/environment.sh", ".ci/run")]
+NAMES = ("demo", "test", "environment.sh", "tpu_vm.sh", "slurm.sbatch")
+SCRIPTS = [*(ROOT / "launch" / name for name in NAMES), ROOT / ".ci/run"]
+# What a user adds to the launchers of clusters; one value needs quoting.
+TRAINING = ("--config=coco_stuff256", "--workdir=/mnt/shared/my run")
 PREPARE = f"set -euo pipefail; source {ROOT}/launch/environment.sh; prepare_environment"
 
 
@@ -85,3 +96,83 @@ def test_missing_python_is_said(tmp_path):
     assert done.returncode != 0
     assert done.stderr.startswith("error: no Python 3.11 or newer")
     assert not (tmp_path / ".venv").exists()
+
+
+def dry_run(script, *arguments, **environment):
+    done = subprocess.run(
+        [shutil.which("bash"), ROOT / "launch" / script, *arguments],
+        env=os.environ | environment | {"DRY_RUN": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    # As a shell would read it.
+    return [shlex.split(line) for line in done.stdout.splitlines()]
+
+
+def accepts(arguments):
+    """Whether `mscaflax` takes this command line of a training."""
+    command, *rest = arguments
+    assert command == "train"
+    config, rest = cli.split_config(rest)
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    train.add_arguments(parser)
+    known, unknown = parser.parse_known_args(rest)
+    return not unknown and known.distributed and load_config(config).train.steps > 0
+
+
+def test_slurm_starts_one_process_per_gpu():
+    (line,) = dry_run("slurm.sbatch", *TRAINING)
+    assert line[:3] == ["srun", "--kill-on-bad-exit=1", ".venv/bin/mscaflax"]
+    assert line[-2:] == list(TRAINING) and accepts(line[3:])
+    text = (ROOT / "launch/slurm.sbatch").read_text()
+    options = dict(re.findall(r"^#SBATCH --([a-z-]+)=(.+)$", text, re.MULTILINE))
+    assert options["ntasks-per-node"] == options["gpus-per-node"]
+    assert options["signal"].startswith("TERM@")
+
+
+def test_tpu_vm_copies_installs_and_starts_on_all_hosts():
+    lines = dry_run("tpu_vm.sh", *TRAINING, TPU="pod", ZONE="us-west4-a", NFS="10.0.0.2:/share")
+    archive, copy, *remote = lines
+    assert archive[:2] == ["git", "archive"] and archive[-1] == "HEAD"
+    assert copy[:5] == ["gcloud", "compute", "tpus", "tpu-vm", "scp"] and "--worker=all" in copy
+    commands = [line[-1].removeprefix("--command=") for line in remote]
+    assert all(line[4:6] == ["ssh", "pod"] and "--worker=all" in line for line in remote)
+    install, mount, start = commands
+    assert "pip install -q '.[tpu]'" in install and "mount -t nfs 10.0.0.2:/share" in mount
+    for command in commands:
+        assert bash(f"bash -n -c {shlex.quote(command)}").returncode == 0
+    words = shlex.split(start)
+    assert words[:4] == ["cd", "mscaflax", "&&", ".venv/bin/mscaflax"] and words[-2:] == list(TRAINING)
+    assert accepts(words[4:])
+    assert len(dry_run("tpu_vm.sh", *TRAINING, TPU="pod", ZONE="z", NFS="")) == 4
+
+
+@pytest.mark.parametrize("missing", ["TPU", "ZONE"])
+def test_tpu_vm_says_what_it_needs(missing):
+    given = {"TPU": "pod", "ZONE": "z"} | {missing: ""}
+    done = bash(f"bash {ROOT}/launch/tpu_vm.sh", env=os.environ | given)
+    assert done.returncode != 0 and done.stdout == ""
+    assert {"TPU": "the name of the slice", "ZONE": "its zone"}[missing] in done.stderr
+
+
+def test_the_jobset_has_a_pod_per_host():
+    jobset = yaml.safe_load((ROOT / "launch/gke_jobset.yaml").read_text())
+    assert (jobset["apiVersion"], jobset["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
+    (slice_,) = jobset["spec"]["replicatedJobs"]
+    job = slice_["template"]["spec"]
+    pod = job["template"]["spec"]
+    (container,) = pod["containers"]
+    chips = container["resources"]["limits"]["google.com/tpu"]
+    topology = pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"]
+    assert job["parallelism"] == job["completions"]
+    assert math.prod(map(int, topology.split("x"))) == chips * job["completions"]
+    assert {v["name"] for v in pod["volumes"]} == {m["name"] for m in container["volumeMounts"]}
+    assert accepts(container["args"])
+
+
+def test_the_image_installs_an_extra_that_exists():
+    text = (ROOT / "launch/Dockerfile").read_text()
+    extra = re.search(r"^ARG EXTRA=(\w+)$", text, re.MULTILINE)[1]
+    assert f'"{extra}": [' in (ROOT / "setup.py").read_text()
+    assert 'ENTRYPOINT ["mscaflax"]' in text

@@ -2,7 +2,9 @@
 
 import argparse
 
+from mscaflax.commands.argument_types import positive
 from mscaflax.commands.training_console import add_cpu_devices, train_on_console
+from mscaflax.errors import UserError
 
 HELP = "train a model, or go on with what the workdir holds"
 
@@ -11,6 +13,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("--workdir", required=True, metavar="DIR", help="the folder of the run")
     add_cpu_devices(parser)
+    group = parser.add_argument_group(
+        "several processes",
+        "Each is started with the same command, and all see the same workdir and dataset "
+        "(launch/ has scripts that do it).",
+    )
+    group.add_argument(
+        "--distributed",
+        action="store_true",
+        help="this process is one of several; Cloud TPU, Slurm, Open MPI and Kubernetes tell which",
+    )
+    group.add_argument(
+        "--coordinator_address", metavar="HOST:PORT", help="elsewhere: where process 0 can be reached"
+    )
+    group.add_argument("--num_processes", type=positive, metavar="N", help="elsewhere: their number")
+    group.add_argument("--process_id", type=int, metavar="I", help="elsewhere: which one this is, from 0")
+
+
+def _place(args: argparse.Namespace) -> tuple[str, int, int] | None:
+    """(address, processes, process) as given by the user, or None."""
+    given = (args.coordinator_address, args.num_processes, args.process_id)
+    if all(value is None for value in given):
+        return None
+    if any(value is None for value in given):
+        raise UserError("give --coordinator_address, --num_processes and --process_id together, or none")
+    return given
 
 
 def _line(numbers: dict[str, float]) -> str:
@@ -24,14 +51,21 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command: 0 when done or stopped by SIGTERM, 130 after Ctrl-C; both saved a checkpoint.
 
     Raises:
-      UserError: as mscaflax.training.synthesis.SynthesisTask and mscaflax.training.loop.train.
+      UserError: as mscaflax.training.synthesis.SynthesisTask, mscaflax.training.loop.train and
+        mscaflax.training.processes.connect.
     """
     from mscaflax.config import load_config
+    from mscaflax.training.processes import connect, failing_together
     from mscaflax.training.sharding import split_cpu
     from mscaflax.training.synthesis import SynthesisTask
 
     config = load_config(args.config_argv)
+    place = _place(args)
     even, accumulate = config.data.both_directions, config.train.accumulate
-    split_cpu(config.train.batch_size, even, args.cpu_devices, accumulate=accumulate)
-    status = train_on_console(lambda: SynthesisTask(config), args.workdir, config.train.steps, _line)
+    processes = place[1] if place else 1
+    split_cpu(config.train.batch_size, even, args.cpu_devices, accumulate=accumulate, processes=processes)
+    with failing_together():
+        if place or args.distributed:
+            connect(*(place or ()))
+        status = train_on_console(lambda: SynthesisTask(config), args.workdir, config.train.steps, _line)
     return status or 0

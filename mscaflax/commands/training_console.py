@@ -51,12 +51,15 @@ def train_on_console(
     import logging
 
     from absl import logging as absl_logging
-    from clu import metric_writers
     from rich.console import Console
     from rich.logging import RichHandler
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from mscaflax.data.tensorflow import import_tensorflow
     from mscaflax.training.loop import train
+
+    import_tensorflow()  # before clu does it, in its own way
+    from clu import metric_writers
 
     console = Console(stderr=True)
     if console.is_terminal:

@@ -22,6 +22,7 @@ from mscaflax.data.classes import read_classes_file
 from mscaflax.errors import UserError
 from mscaflax.files import write_atomically
 from mscaflax.training.manifest import damage, is_listed, write_manifest
+from mscaflax.training.processes import agreed, await_others, is_first
 from mscaflax.training.weights_file import FILE, read_weights
 
 # Settings that may change when a run goes on; every other one would make it another run. `train.steps` is
@@ -122,19 +123,32 @@ class Checkpoints:
         Raises:
           UserError: there are checkpoints, and all are damaged.
         """
-        found = {}
+        # Process 0 looks, once for all: it reads every file, and moves the damaged ones.
+        found = self._newest_sound() if is_first() else (None, {})
+        step, problems = found
+        none, damaged = -1, -2
+        answer = agreed(step if step is not None else damaged if problems else none)
+        if problems and step is not None:
+            self._set_aside(problems)
+        if answer == damaged:
+            held = "; ".join(f"step {step}: {problem}" for step, problem in problems.items())
+            raise UserError(
+                f"every checkpoint in {self.folder} is damaged ({held or 'see process 0'}): "
+                "choose another --workdir"
+            )
+        await_others("damaged checkpoints are set aside")
+        self._manager.reload()
+        return None if answer == none else answer
+
+    def _newest_sound(self):
+        """(the last step without damage or None, {step: problem} of those after it)."""
+        problems = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             problem = damage(self.folder / str(step))
             if problem is None:
-                self._set_aside(found)
-                return step
-            found[step] = problem
-        if found:
-            held = "; ".join(f"step {step}: {problem}" for step, problem in found.items())
-            raise UserError(
-                f"every checkpoint in {self.folder} is damaged ({held}): choose another --workdir"
-            )
-        return None
+                return step, problems
+            problems[step] = problem
+        return None, problems
 
     def _set_aside(self, problems):
         for step, problem in problems.items():
@@ -143,13 +157,10 @@ class Checkpoints:
                 step,
                 problem,
             )
-            if jax.process_index() == 0:
-                place = self.folder.parent / "damaged" / str(step)
-                shutil.rmtree(place, ignore_errors=True)
-                place.parent.mkdir(exist_ok=True)
-                (self.folder / str(step)).rename(place)
-        if problems:
-            self._manager.reload()
+            place = self.folder.parent / "damaged" / str(step)
+            shutil.rmtree(place, ignore_errors=True)
+            place.parent.mkdir(exist_ok=True)
+            (self.folder / str(step)).rename(place)
 
     def save(self, step, state):
         """Saves a state as `step`, in the background; a step that is there already is left as it is."""
@@ -168,7 +179,7 @@ class Checkpoints:
     def wait(self):
         """Returns when every save is on disk, with its manifest."""
         self._manager.wait_until_finished()
-        if self._saving is not None and jax.process_index() == 0:
+        if self._saving is not None and is_first():
             folder = self.folder / str(self._saving)
             if folder.is_dir() and not is_listed(folder):
                 write_manifest(folder)
@@ -176,7 +187,7 @@ class Checkpoints:
 
     def _list_written(self):
         """Orbax calls it when the files of a save are closed, before their folder gets its final name."""
-        if jax.process_index() == 0:
+        if is_first():
             for folder in self.folder.glob(f"{self._saving}.orbax-checkpoint-tmp*"):
                 write_manifest(folder)
 

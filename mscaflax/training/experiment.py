@@ -14,6 +14,7 @@ from mscaflax.nets.generator import SynthesisNetwork
 from mscaflax.nets.vgg import TAP_CHANNELS
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+OPTIMIZERS = ("adam", "sgd")
 _CHOICES = {
     "alignment": tuple(ALIGNMENTS),
     "mask_fill": ("zero", "global"),
@@ -132,18 +133,22 @@ def build_experiment(config, num_classes):
         dtype=dtype,
     )
 
-    def adam(rate):
-        return optax.adam(
-            _rate_schedule(rate, config.train.steps, config.optimizer.decay_from),
-            b1=config.optimizer.beta1,
-            b2=config.optimizer.beta2,
+    def optimizer(rate):
+        schedule = _rate_schedule(rate, config.train.steps, config.optimizer.decay_from)
+        if config.optimizer.kind == "sgd":
+            return optax.sgd(schedule)
+        return optax.adam(schedule, b1=config.optimizer.beta1, b2=config.optimizer.beta2)
+
+    if config.optimizer.kind not in OPTIMIZERS:
+        raise UserError(
+            f"config.optimizer.kind is {config.optimizer.kind!r}; choose one of {', '.join(OPTIMIZERS)}"
         )
 
     return Experiment(
         network=network,
         discriminator=discriminator,
-        generator_optimizer=adam(config.optimizer.generator_rate),
-        discriminator_optimizer=adam(config.optimizer.discriminator_rate),
+        generator_optimizer=optimizer(config.optimizer.generator_rate),
+        discriminator_optimizer=optimizer(config.optimizer.discriminator_rate),
         loss=LossWeights(**{**config.loss, "perceptual_taps": taps}),
         ema_decay=config.optimizer.ema_decay,
         seed=config.seed,

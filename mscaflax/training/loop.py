@@ -13,11 +13,12 @@ from pathlib import Path
 import jax
 import numpy as np
 from absl import logging
-from clu import metric_writers
 
+from mscaflax.data.tensorflow import import_tensorflow
 from mscaflax.errors import UserError
 from mscaflax.files import write_atomically
 from mscaflax.training.checkpoint import Checkpoints, exclusive
+from mscaflax.training.processes import is_first, told_to_stop
 from mscaflax.training.sharding import shard_batch
 
 _RSS_PER_GB = 1e9 if sys.platform == "darwin" else 1e9 / 1024
@@ -26,7 +27,9 @@ _RSS_PER_GB = 1e9 if sys.platform == "darwin" else 1e9 / 1024
 class StopRequest:
     """Remembers a SIGINT or SIGTERM, so that the loop can finish its step and save; a context manager.
 
-    A second Ctrl-C interrupts at once. Outside the main thread, signals are left alone.
+    A second Ctrl-C interrupts at once. Outside the main thread, signals are left alone. Where several
+    processes train, JAX's runtime takes SIGTERM and lets all of them know (`processes.told_to_stop`); a
+    Ctrl-C is handed on as one.
     """
 
     def __init__(self):
@@ -35,7 +38,8 @@ class StopRequest:
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            alone = jax.process_count() == 1
+            for number in (signal.SIGINT, signal.SIGTERM) if alone else (signal.SIGINT,):
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 
@@ -50,6 +54,17 @@ class StopRequest:
         self.signal = number
         # Logging may be in the middle of a line; a compilation can keep the loop from saying anything.
         os.write(2, b"stopping after this step, which will be saved; Ctrl-C again stops at once\n")
+        if jax.process_count() > 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def after(self, step):
+        """Whether to stop after this step; the signal is remembered. To be asked once per step."""
+        if jax.process_count() == 1:
+            return self.signal is not None
+        stopping = told_to_stop(step)
+        if stopping and self.signal is None:
+            self.signal = signal.SIGTERM
+        return stopping
 
 
 def train(task, workdir, on_step=lambda step, metrics: None):
@@ -68,7 +83,7 @@ def train(task, workdir, on_step=lambda step, metrics: None):
     """
     workdir = Path(workdir).expanduser().absolute()
     with contextlib.ExitStack() as stack:
-        if jax.process_index() == 0:
+        if is_first():
             stack.enter_context(exclusive(workdir))
         task.store_description(workdir)
         stop = stack.enter_context(StopRequest())
@@ -92,6 +107,9 @@ class _Writers:
     """TensorBoard gets every number and picture, the console the main ones; only the first process writes."""
 
     def __init__(self, workdir):
+        import_tensorflow()  # before clu does it, in its own way
+        from clu import metric_writers
+
         self._writer = metric_writers.create_default_writer(
             workdir / "tensorboard", just_logging=jax.process_index() > 0, asynchronous=True
         )
@@ -116,7 +134,7 @@ class _Run:
         settings = self._task.settings
         batches = self._task.batches(step)
         # Asked once per step: a signal that comes later, during a picture or a save, ends the next step.
-        stopping = stop.signal is not None
+        stopping = stop.signal is not None and jax.process_count() == 1
         while step < settings.steps and not stopping:
             batch = shard_batch(next(batches), self._task.mesh)
             with jax.transfer_guard("disallow"):
@@ -132,7 +150,7 @@ class _Run:
             if len(self._pending) > 1:
                 # Two steps in flight keep the device busy; more would only hold memory.
                 self._finite(*self._pending[-2], only=self._task.losses)
-            stopping = stop.signal is not None
+            stopping = stop.after(step)
             last = step == settings.steps or stopping
             numbers = None
             if last or step % settings.log_every == 0:
@@ -186,7 +204,7 @@ class _Run:
 
     def _write_grid(self, step, state):
         grid = self._samples.grid(state, self._constants)
-        if jax.process_index() == 0:
+        if is_first():
             folder = self._workdir / "samples"
             folder.mkdir(exist_ok=True)
             picture = io.BytesIO()

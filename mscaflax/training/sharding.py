@@ -27,7 +27,10 @@ def make_mesh(devices=None, fsdp=1):
     Raises:
       UserError: `fsdp` does not divide the number of devices.
     """
-    devices = np.asarray(jax.devices() if devices is None else devices)
+    if devices is None:
+        # Each process reads one slice of the batch: its devices must stand side by side.
+        devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    devices = np.asarray(devices)
     check_fsdp(fsdp, devices.size)
     return jax.sharding.Mesh(devices.reshape(-1, fsdp), BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
 
@@ -108,6 +111,7 @@ def split_cpu(
     key="config.train.batch_size",
     why="both directions of each pair",
     accumulate=1,
+    processes=1,
 ):
     """Makes the CPU several devices of one thread each, before JAX first computes; accelerators do not mind.
 
@@ -117,6 +121,7 @@ def split_cpu(
     Args:
       batch_size, even, key, why, accumulate: as `check_batch_size`'s.
       devices: how many; None: one per core, if the batch can be split so.
+      processes: how many such processes share the batch.
 
     Returns:
       The number of CPU devices asked for; None if JAX was left as it is: it has begun to compute, the user
@@ -130,12 +135,11 @@ def split_cpu(
     multiple = (2 if even else 1) * accumulate
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = devices or cores
-    if batch_size % (count * multiple):
+    if batch_size % (processes * count * multiple):
         if devices is None:
             return None
-        raise UserError(
-            f"{_batch_size_message(batch_size, count, even, key, why, accumulate)}, or other --cpu_devices"
-        )
+        message = _batch_size_message(batch_size, processes * count, even, key, why, accumulate)
+        raise UserError(f"{message}, or other --cpu_devices")
     if devices is None and (count == 1 or "JAX_NUM_CPU_DEVICES" in os.environ):
         return None
     try:

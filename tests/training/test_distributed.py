@@ -1,0 +1,155 @@
+"""Several real processes on one machine: what they compute, how they stop, what happens if one is lost."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+
+
+def command(processes, workdir, arguments, devices=2):
+    # Ever the same global batch.
+    return [
+        sys.executable, ROOT / "launch/local.py", str(processes), "train", f"--workdir={workdir}", *arguments,
+        "--config.train.batch_size=8", f"--cpu_devices={devices}",
+    ]  # fmt: skip
+
+
+def run(*arguments, **keywords):
+    done = subprocess.run(
+        command(*arguments, **keywords), stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def start(processes, workdir, arguments):
+    """The running launcher; its processes have made three steps, and one was saved."""
+    arguments = [*arguments, "--config.train.steps=100000"]
+    arguments += ["--config.train.health_every=100000", "--config.train.sample_every=100000"]
+    program = subprocess.Popen(
+        command(processes, workdir, arguments),
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    for line in program.stderr:
+        if "[3]" in line:
+            break
+    return program
+
+
+def processes_of(program):
+    """{process_id: its number} of a launcher."""
+    children = Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split()
+    found = {}
+    for pid in map(int, children):
+        place = re.search(r"--process_id=(\d+)", Path(f"/proc/{pid}/cmdline").read_text())
+        found[int(place[1])] = pid
+    return found
+
+
+def arrays(read_checkpoint, workdir, step):
+    items = read_checkpoint(workdir, step)
+    return [np.asarray(x) for x in jax.tree.leaves(items)]
+
+
+@pytest.fixture(scope="module")
+def sgd(tiny_arguments):
+    """Plain gradient descent, which does not amplify rounding as Adam does."""
+    rates = [f"--config.optimizer.{network}_rate=1e-3" for network in ("generator", "discriminator")]
+    return [*tiny_arguments, "--config.optimizer.kind=sgd", *rates]
+
+
+@pytest.fixture(scope="module")
+def alone(sgd, tmp_path_factory):
+    """The workdir of the same training in one process with one device."""
+    workdir = tmp_path_factory.mktemp("distributed") / "alone"
+    run(1, workdir, sgd, devices=1)
+    return workdir
+
+
+@pytest.mark.parametrize("fsdp", [1, 2])
+def test_two_processes_compute_what_one_does(fsdp, sgd, alone, tmp_path, read_checkpoint):
+    run(2, tmp_path / "run", [*sgd, f"--config.mesh.fsdp={fsdp}"])
+    expected, found = (read_checkpoint(folder, 4)["training"] for folder in (alone, tmp_path / "run"))
+    for network in ("generator", "discriminator"):
+        for a, b in zip(jax.tree.leaves(expected[network]), jax.tree.leaves(found[network]), strict=True):
+            a, b = np.asarray(a), np.asarray(b)
+            np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-5 * (1e-3 + np.abs(a).max()))
+
+
+def test_a_checkpoint_goes_on_with_more_and_with_fewer_processes(sgd, alone, tmp_path, read_checkpoint):
+    workdir = tmp_path / "run"
+    run(2, workdir, [*sgd, "--config.mesh.fsdp=4", "--config.train.steps=2"])
+    run(1, workdir, [*sgd, "--config.train.steps=3"])
+    said = run(2, workdir, [*sgd, "--config.mesh.fsdp=2"])
+    assert "resuming at step 3" in said
+    expected, found = (read_checkpoint(folder, 4)["model"]["ema"] for folder in (alone, workdir))
+    for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+        a, b = np.asarray(a), np.asarray(b)
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-5 * (1e-3 + np.abs(a).max()))
+
+
+def test_sigterm_to_one_stops_all_after_the_same_step(tiny_arguments, tmp_path, read_checkpoint):
+    arguments = [*tiny_arguments, "--config.train.checkpoint_every=100000"]
+    program = start(2, tmp_path / "run", arguments)
+    try:
+        os.kill(processes_of(program)[1], signal.SIGTERM)
+        started = time.monotonic()
+        said = program.communicate(timeout=120)[1]
+    finally:
+        program.kill()
+    assert program.returncode == 0, said
+    assert time.monotonic() - started < 30
+    step = int(re.search(r"stopped and saved at step (\d+)", said)[1])
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == [str(step)]
+
+    steps = f"--config.train.steps={step + 2}"
+    said = run(2, tmp_path / "run", [*arguments, steps])
+    assert f"resuming at step {step}" in said
+    run(2, tmp_path / "unbroken", [*arguments, steps])
+    broken, unbroken = (arrays(read_checkpoint, tmp_path / name, step + 2) for name in ("run", "unbroken"))
+    for a, b in zip(broken, unbroken, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_if_one_is_killed_the_other_ends_and_says_why(lost, tiny_arguments, tmp_path):
+    workdir = tmp_path / "run"
+    program = start(2, workdir, [*tiny_arguments, "--config.train.checkpoint_every=1"])
+    try:
+        left = processes_of(program)[1 - lost]
+        os.kill(processes_of(program)[lost], signal.SIGKILL)
+        started = time.monotonic()
+        said = program.communicate(timeout=180)[1]
+    finally:
+        program.kill()
+    assert time.monotonic() - started < 120
+    assert program.returncode == 128 + signal.SIGKILL
+    assert not Path(f"/proc/{left}").exists()
+    assert "another process of the run is gone" in said or "another task died" in said, said
+
+    last = max(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
+    said = run(2, workdir, [*tiny_arguments, f"--config.train.steps={last + 1}"])
+    assert f"resuming at step {last}" in said
+
+
+def test_a_mistake_of_the_user_ends_all_with_its_message(tiny_arguments, tmp_path):
+    arguments = [*tiny_arguments, "--config.mesh.fsdp=3"]
+    done = subprocess.run(
+        command(2, tmp_path / "run", arguments), capture_output=True, text=True, timeout=180
+    )
+    assert done.returncode == 2
+    assert "config.mesh.fsdp is 3; it must divide the number of devices, 4" in done.stderr
+    assert "Traceback" not in done.stderr
