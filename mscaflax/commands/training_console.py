@@ -23,8 +23,15 @@ def add_cpu_devices(parser: argparse.ArgumentParser) -> None:
 
 
 def _keep(record, folders) -> bool:
-    """Keeps warnings, and notes from files below these folders; the other libraries tell too much."""
-    return record.levelno >= 30 or any(folder in Path(record.pathname).parents for folder in folders)
+    """Keeps warnings, and notes from files below these folders; the other libraries tell too much.
+
+    Of several processes, the first one's notes are enough.
+    """
+    from mscaflax.training.processes import is_first
+
+    if record.levelno >= 30:
+        return True
+    return is_first() and any(folder in Path(record.pathname).parents for folder in folders)
 
 
 def train_on_console(
@@ -57,6 +64,7 @@ def train_on_console(
 
     from mscaflax.data.tensorflow import import_tensorflow
     from mscaflax.training.loop import train
+    from mscaflax.training.processes import is_first
 
     import_tensorflow()  # before clu does it, in its own way
     from clu import metric_writers
@@ -84,19 +92,20 @@ def train_on_console(
         TimeRemainingColumn(),
         TextColumn("{task.fields[numbers]}"),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, disable=not (console.is_terminal and is_first())) as bar:
         row = bar.add_task("", total=steps, numbers="compiling")
 
         def on_step(step, numbers):
             bar.update(row, completed=step)
             if numbers is not None:
                 bar.update(row, numbers=line(numbers))
-                if console.is_terminal:
+                if console.is_terminal and is_first():
                     console.print(f"step {step}  {line(numbers)}", highlight=False)
 
         step, stopped_by = train(make_task(), workdir, on_step)
     if stopped_by is None:
         return None
     done = f"stopped and saved at step {step}" if step else "stopped before the first step"
-    console.print(f"{done}; the same command goes on from there")
+    if is_first():
+        console.print(f"{done}; the same command goes on from there")
     return 130 if stopped_by == signal.SIGINT else 0

@@ -206,18 +206,28 @@ class SynthesisNetwork(nn.Module):
           A Synthesis.
         """
         target_labels = self.label_pyramid(label, valid)
-        exemplar_labels = self.label_pyramid(exemplar_label)
-        code_keys = noise_keys if training else None
         alignments, divergence = self.align(
             target_labels,
             exemplar,
-            exemplar_labels,
+            self.label_pyramid(exemplar_label),
             taps,
             statistics,
             label,
             exemplar_label,
             valid,
-            code_keys,
+            noise_keys if training else None,
         )
         image = self.decode(alignments, target_labels, noise_keys, valid, training)
         return Synthesis(image, alignments, divergence)
+
+    def align_exemplar(self, label, exemplar, exemplar_label, taps, statistics, valid=None):
+        """The first half of a forward pass: its Alignments. Arguments as __call__'s."""
+        pyramids = self.label_pyramid(label, valid), self.label_pyramid(exemplar_label)
+        alignments, _ = self.align(
+            pyramids[0], exemplar, pyramids[1], taps, statistics, label, exemplar_label, valid
+        )
+        return alignments
+
+    def decode_layout(self, alignments, label, noise_keys=None, valid=None):
+        """The second half: the image [b, h, w, 3] from Alignments and the target's label map [b, h, w]."""
+        return self.decode(alignments, self.label_pyramid(label, valid), noise_keys, valid)

@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from mscaflax.data.classes import ClassTable
 from mscaflax.nets.generator import SynthesisNetwork
-from mscaflax.nets.vgg import load_vgg16
+from mscaflax.nets.vgg import load_vgg16, vgg16_taps
 from mscaflax.training.checkpoint import load_description, restore_model
 from mscaflax.training.experiment import build_experiment
 from mscaflax.training.sharding import BATCH_AXES, batch_sharding, replicated
@@ -46,6 +46,8 @@ class Model:
     mesh: Any = None
     _forward: Any = field(init=False, repr=False, compare=False)
     _image: Any = field(init=False, repr=False, compare=False)
+    _align: Any = field(init=False, repr=False, compare=False)
+    _decode: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
         network = self.network
@@ -65,6 +67,21 @@ class Model:
             image = _in_chunks(image, self.mesh)
         object.__setattr__(self, "_image", jax.jit(image))
 
+        def align(params, statistics, vgg, batch, valid):
+            taps = vgg16_taps(vgg, batch["exemplar"], dtype=network.dtype)
+            return network.apply(
+                {"params": params}, batch["label"], batch["exemplar"], batch["exemplar_label"], taps,
+                statistics, valid, method="align_exemplar",
+            )  # fmt: skip
+
+        object.__setattr__(self, "_align", jax.jit(align))
+
+        def decode(params, alignments, label, seed, valid):
+            keys = jnp.broadcast_to(jax.random.key(seed), (label.shape[0],))
+            return network.apply({"params": params}, alignments, label, keys, valid, method="decode_layout")
+
+        object.__setattr__(self, "_decode", jax.jit(decode))
+
     def over(self, mesh):
         """The same model on all devices of a mesh.
 
@@ -77,6 +94,35 @@ class Model:
     def synthesis(self, label, exemplar, exemplar_label, seed=0, valid=None):
         """As `generate`, but the whole Synthesis, with the alignments, on the device."""
         return self._call(self._forward, label, exemplar, exemplar_label, seed, valid)
+
+    def align(self, label, exemplar, exemplar_label, valid=None):
+        """The exemplars' features laid out as the targets: the first half of `generate`.
+
+        Args: as `generate`'s.
+
+        Returns:
+          A tuple of one Alignment (or None, where the scale is off) per scale, on the device.
+        """
+        batch = {
+            "label": np.asarray(label, np.int32),
+            "exemplar": np.asarray(exemplar, np.float32),
+            "exemplar_label": np.asarray(exemplar_label, np.int32),
+        }
+        return self._align(self.params, self.statistics, self.vgg, batch, valid)
+
+    def decode(self, alignments, label, seed=0, valid=None):
+        """Pictures from Alignments, which may be changed: the second half of `generate`.
+
+        Args:
+          alignments: as of `align`; of each, `features`, and for `decoupled` modulation `assignment` and
+            `values`, count.
+          label, seed, valid: as `generate`'s.
+
+        Returns:
+          [b, h, w, 3] float32 numpy array in [-1, 1].
+        """
+        images = self._decode(self.params, alignments, np.asarray(label, np.int32), np.uint32(seed), valid)
+        return np.asarray(images)
 
     def generate(self, label, exemplar, exemplar_label, seed=0, valid=None):
         """Synthesizes a batch.

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mscaflax import Synthesizer, UserError
-from mscaflax.apps.synthesizer import MAX_PIXELS, pad_to_multiple
+from mscaflax.apps.inputs import MAX_PIXELS, legal_exemplar, pad_to_multiple
 from mscaflax.data.images import read_label_map, read_photo
 from mscaflax.data.pixels import to_float, to_uint8
 
@@ -51,7 +51,7 @@ def test_padding_changes_nothing(synthesizer, layout, exemplar):
     """A map of a legal size, alone and on a larger canvas whose rest is padding: the same, to rounding."""
     model, classes = synthesizer.model, synthesizer.classes.num_classes
     content = layout[:48, :64].astype(np.int32)
-    photo, photo_label = (x[None] for x in synthesizer.legal_exemplar(*exemplar))
+    photo, photo_label = (x[None] for x in legal_exemplar(synthesizer.model, *exemplar))
     photo = to_float(photo)
     alone = model.generate(content[None], photo, photo_label, 3)
     canvas = np.random.default_rng(0).integers(0, classes + 1, (1, 64, 80))
@@ -69,7 +69,7 @@ def test_padding_changes_nothing(synthesizer, layout, exemplar):
 
 def test_the_padding_of_an_odd_size_holds_nothing(synthesizer, layout, exemplar, picture):
     """What `Synthesizer` writes into its padding does not matter, nor how much there is of it."""
-    photo, photo_label = (x[None] for x in synthesizer.legal_exemplar(*exemplar))
+    photo, photo_label = (x[None] for x in legal_exemplar(synthesizer.model, *exemplar))
     photo = to_float(photo)
     canvas = np.full((1, 64, 96), 2)
     canvas[0, :50, :70] = layout
@@ -125,7 +125,7 @@ def test_photo_and_map_of_an_exemplar_stay_aligned(synthesizer):
     label = np.zeros((90, 200), np.uint8)
     label[:, 80:] = 1
     photo = np.stack([label * 200] * 3, axis=-1)
-    resized, resized_label = synthesizer.legal_exemplar(photo, label)
+    resized, resized_label = legal_exemplar(synthesizer.model, photo, label)
     assert np.abs(resized[..., 0] / 200 - resized_label).mean() < 0.02
 
 
@@ -173,7 +173,7 @@ def test_exemplars_of_any_shape_become_legal(synthesizer, size, legal):
     rng = np.random.default_rng(0)
     photo = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
     label = rng.integers(0, synthesizer.classes.num_classes + 1, size)
-    resized, resized_label = synthesizer.legal_exemplar(photo, label)
+    resized, resized_label = legal_exemplar(synthesizer.model, photo, label)
     assert resized.shape == (*legal, 3) and resized.dtype == np.uint8
     assert resized_label.shape == legal and resized_label.dtype == np.int32
     assert set(np.unique(resized_label)) <= set(np.unique(label))
@@ -270,3 +270,12 @@ def test_neither_import_nor_model_need_tensorflow(tiny_run):
     )
     done = run([sys.executable, "-c", code], stdin=DEVNULL, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_two_halves_give_the_whole(synthesizer, exemplar, layout):
+    photo, photo_label = (x[None] for x in legal_exemplar(synthesizer.model, *exemplar))
+    label, valid = (x[None] for x in pad_to_multiple(layout, 16, synthesizer.classes.num_classes))
+    arguments = label, to_float(photo), photo_label
+    alignments = synthesizer.model.align(*arguments, valid)
+    halves = synthesizer.model.decode(alignments, label, 7, valid)
+    np.testing.assert_allclose(halves, synthesizer.model.generate(*arguments, 7, valid), atol=1e-5)
