@@ -10,6 +10,7 @@ one file of weights in place of `checkpoints`.
 import contextlib
 import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -86,6 +87,17 @@ def _split(state):
         {name: fields[name] for name in state.MODEL_FIELDS},
         {name: value for name, value in fields.items() if name not in state.MODEL_FIELDS},
     )
+
+
+def _disk_is_full(error):
+    """Whether an error, or what it comes from, says so; TensorStore tells it in words alone."""
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 class Checkpoints:
@@ -169,16 +181,42 @@ class Checkpoints:
         model, training = _split(state)
         self.wait()
         self._saving = step
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                model=ocp.args.StandardSave(model), training=ocp.args.StandardSave(training)
-            ),
-        )
+        with self._explaining():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    model=ocp.args.StandardSave(model), training=ocp.args.StandardSave(training)
+                ),
+            )
+
+    @contextlib.contextmanager
+    def _explaining(self):
+        """Turns the errors of a full disk into a UserError, and leaves nothing of the save that failed."""
+        try:
+            yield
+        except Exception as error:
+            if not _disk_is_full(error):
+                raise
+            step, self._saving = self._saving, None
+            if is_first():
+                for partial in self.folder.glob("*.orbax-checkpoint-tmp*"):
+                    shutil.rmtree(partial, ignore_errors=True)
+            kept = self._manager.latest_step()
+            where = "it was the first" if kept is None else f"the same command goes on from step {kept}"
+            free = shutil.disk_usage(self.folder).free / 1e6
+            raise UserError(
+                f"the checkpoint of step {step} could not be saved: the disk of {self.folder.parent} is full "
+                f"({free:,.0f} MB free); make room, then start again: {where}"
+            ) from error
 
     def wait(self):
-        """Returns when every save is on disk, with its manifest."""
-        self._manager.wait_until_finished()
+        """Returns when every save is on disk, with its manifest.
+
+        Raises:
+          UserError: the disk is full.
+        """
+        with self._explaining():
+            self._manager.wait_until_finished()
         if self._saving is not None and is_first():
             folder = self.folder / str(self._saving)
             if folder.is_dir() and not is_listed(folder):

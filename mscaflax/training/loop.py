@@ -18,7 +18,7 @@ from mscaflax.data.tensorflow import import_tensorflow
 from mscaflax.errors import UserError
 from mscaflax.files import write_atomically
 from mscaflax.training.checkpoint import Checkpoints, exclusive
-from mscaflax.training.processes import is_first, told_to_stop
+from mscaflax.training.processes import compiled_together, ending_if_one_is_lost, is_first, told_to_stop
 from mscaflax.training.sharding import shard_batch
 
 _RSS_PER_GB = 1e9 if sys.platform == "darwin" else 1e9 / 1024
@@ -100,7 +100,8 @@ def train(task, workdir, on_step=lambda step, metrics: None):
             return step, None
         writers = stack.enter_context(contextlib.closing(_Writers(workdir)))
         run = _Run(task, constants, checkpoints, writers, workdir)
-        return run(state, step, stop, on_step)
+        with ending_if_one_is_lost():
+            return run(state, step, stop, on_step)
 
 
 class _Writers:
@@ -126,7 +127,10 @@ class _Run:
     def __init__(self, task, constants, checkpoints, writers, workdir):
         self._task, self._constants = task, constants
         self._checkpoints, self._writers, self._workdir = checkpoints, writers, workdir
-        self._step_fn, self._samples = task.make_step(), task.make_samples()
+        self._step_fn, self._samples = (
+            compiled_together(task.make_step(), "the step"),
+            task.make_samples(),
+        )
         self._pending = []
         self._logged_at = None
 

@@ -5,13 +5,14 @@ the CPU their collectives run over gloo.
 """
 
 import contextlib
-import logging
 import os
 import sys
+import traceback
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from orbax.checkpoint import multihost
 
 from mscaflax.errors import UserError
 
@@ -19,6 +20,10 @@ from mscaflax.errors import UserError
 HEARTBEAT_SECONDS = 30
 # To find each other: the slowest process may still be copying its environment.
 CONNECT_SECONDS = 300
+# For each other at such a place: one may still compile.
+BARRIER_SECONDS = 1800
+# What the runtime's errors hold when another process does not answer.
+_LOST = ("Gloo", "gloo", "NCCL", "heartbeat", "Barrier", "UNAVAILABLE", "DEADLINE_EXCEEDED", "Connection")
 
 
 def connect(address=None, processes=None, process=None):
@@ -75,48 +80,77 @@ def agreed(value):
 
 
 def await_others(name):
-    """Returns when all processes have come here."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
+    """Returns when all processes have come here, each `name` anew; without a use of the devices."""
+    multihost.get_barrier_sync_fn()(key=name, timeout_ms=1000 * BARRIER_SECONDS)
+
+
+def compiled_together(function, name):
+    """A jitted function that all processes have compiled before any of them runs it.
+
+    Collectives give up soon (gloo after half a minute) on a process that still compiles. With one process,
+    the function itself.
+    """
+    if jax.process_count() == 1:
+        return function
+    compiled = []
+
+    def run(*arguments):
+        if not compiled:
+            compiled.append(function.lower(*arguments).compile())
+            await_others(f"{name} is compiled")
+        return compiled[0](*arguments)
+
+    return run
 
 
 @contextlib.contextmanager
 def failing_together():
-    """Turns the loss of another process into a UserError, and ends this process at once after any error.
+    """Ends this process at once after an error that the others do not share, and says what happened.
 
     A process that ends in the usual way waits for all others, which would wait for it in their next sum over
-    the devices. To be entered before `connect`.
+    the devices. With one process, errors pass.
     """
     try:
         yield
     except BaseException as error:
-        if _connected() and jax.process_count() > 1:
+        if jax.distributed.is_initialized() and jax.process_count() > 1:
             _end(error)
         raise
 
 
-def _connected():
-    return jax.distributed.is_initialized()
+@contextlib.contextmanager
+def ending_if_one_is_lost():
+    """As `failing_together`, but for errors of the runtime alone: others unwind, and finish their saves."""
+    try:
+        yield
+    except Exception as error:
+        if jax.process_count() > 1 and _runtime_error(error):
+            _end(error)
+        raise
+
+
+def _runtime_error(error):
+    """The error of JAX's runtime that `error` is, or comes from; None."""
+    while error is not None and not isinstance(error, jax.errors.JaxRuntimeError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _end(error):
     """Says what happened and ends the process, without the runtime's farewell to the others."""
-    who = f"mscaflax, process {jax.process_index()}"
-    status = 2
+    who, status, found = f"mscaflax, process {jax.process_index()}", 2, _runtime_error(error)
     if isinstance(error, UserError):
-        print(f"{who}: error: {error}", file=sys.stderr)
+        said = f"error: {error}"
     elif isinstance(error, KeyboardInterrupt):
-        print(f"{who}: interrupted", file=sys.stderr)
-        status = 130
-    elif isinstance(error, jax.errors.JaxRuntimeError):
-        print(
-            f"{who}: error: another process of the run is gone or cannot be reached: start all of them "
-            f"again, the run goes on from its last checkpoint ({_first_line(error)})",
-            file=sys.stderr,
+        said, status = "interrupted", 130
+    elif found is not None and any(word in str(found) for word in _LOST):
+        said = (
+            "error: another process of the run is gone or cannot be reached: start all of them again, the "
+            f"run goes on from its last checkpoint ({_first_line(found)})"
         )
     else:
-        logging.getLogger(__name__).error("%s", who, exc_info=error)
-        status = 1
+        said, status = "".join(traceback.format_exception(error)), 1
+    print(f"{who}: {said}", file=sys.stderr)
     sys.stderr.flush()
     sys.stdout.flush()
     os._exit(status)

@@ -10,6 +10,7 @@ from mscaflax.nets.vgg import load_vgg16
 from mscaflax.training.checkpoint import store_description
 from mscaflax.training.experiment import build_experiment
 from mscaflax.training.health import attention_health
+from mscaflax.training.processes import compiled_together
 from mscaflax.training.sharding import (
     check_batch_size,
     gather,
@@ -144,7 +145,7 @@ class SynthesisSamples:
             return synthesis.image, attention_health(synthesis.alignments)
 
         # One program for both: compiling takes longer than running.
-        self._run = jax.jit(run, out_shardings=replicated(mesh))
+        self._run = compiled_together(jax.jit(run, out_shardings=replicated(mesh)), "the samples' program")
 
     def health(self, state, constants):
         """attention_health of the moving average on the samples, on the device."""

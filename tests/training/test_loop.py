@@ -1,5 +1,3 @@
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -289,21 +287,3 @@ def test_a_signal_to_the_program_saves_and_it_goes_on(number, status, tiny_argum
     assert resumed.returncode == 0, resumed.stderr
     assert f"resuming at step {step}" in resumed.stderr and f"[{step + 1}]" in resumed.stderr
     assert checkpoints_of(workdir) == [step, step + 1]
-
-
-@pytest.mark.slow
-def test_kill_leaves_the_last_checkpoint(tiny_run, tiny_arguments, tmp_path):
-    shutil.copytree(tiny_run, tmp_path / "run")
-    command = [sys.executable, "-m", "mscaflax", "train", f"--workdir={tmp_path}/run", *tiny_arguments]
-    command += ["--config.train.steps=10000", "--config.train.checkpoint_every=1"]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as program:
-        for line in program.stderr:
-            if "[7]" in line:
-                break
-        os.kill(program.pid, signal.SIGKILL)
-    last = checkpoints_of(tmp_path / "run")[-1]
-    assert last >= 5
-    task = SynthesisTask(load_config([*tiny_arguments, f"--config.train.steps={last + 1}"]))
-    steps = []
-    assert train(task, tmp_path / "run", lambda step, metrics: steps.append(step)) == (last + 1, None)
-    assert steps == [last + 1]

@@ -1,0 +1,97 @@
+"""What goes wrong outside of the program, by real processes: kills, damaged files, a full disk."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def command(workdir, arguments):
+    return [sys.executable, "-m", "mscaflax", "train", f"--workdir={workdir}", *arguments]
+
+
+def run(line, status=0):
+    done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def checkpoints_of(workdir):
+    return sorted(int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdigit())
+
+
+def assert_same_checkpoint(one, other, step, read_checkpoint):
+    leaves = [jax.tree.leaves(read_checkpoint(folder, step)) for folder in (one, other)]
+    for a, b in zip(*leaves, strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+@pytest.fixture(scope="module")
+def unbroken(tiny_arguments, tmp_path_factory):
+    """Four steps in a process of its own. Read only: copy it to change it."""
+    workdir = tmp_path_factory.mktemp("faults") / "run"
+    run(command(workdir, tiny_arguments))
+    return workdir
+
+
+def test_a_kill_during_a_save_leaves_the_one_before(unbroken, tiny_arguments, tmp_path, read_checkpoint):
+    workdir = tmp_path / "run"
+    often = [*tiny_arguments, "--config.train.checkpoint_every=1"]
+    with subprocess.Popen(
+        command(workdir, often), stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as program:
+        # Killed while step 3 is being written.
+        while not (partial := list(workdir.glob("checkpoints/3.orbax-checkpoint-tmp*"))):
+            assert program.poll() is None, "the run ended, and its save was not seen"
+            time.sleep(0.001)
+        program.send_signal(signal.SIGKILL)
+    assert partial[0].exists() and checkpoints_of(workdir)[-1] == 2
+    assert "resuming at step 2" in run(command(workdir, often))
+    assert_same_checkpoint(workdir, unbroken, 4, read_checkpoint)
+    assert not list(workdir.glob("checkpoints/*tmp*"))
+
+
+@pytest.mark.parametrize("how", ["flipped", "truncated"])
+def test_a_damaged_checkpoint_is_passed_over(how, unbroken, tiny_arguments, tmp_path, read_checkpoint):
+    workdir = shutil.copytree(unbroken, tmp_path / "run")
+    largest = max((workdir / "checkpoints/4").rglob("d/*"), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content if how == "flipped" else content[:-10])
+    said = run(command(workdir, tiny_arguments))
+    assert "the checkpoint of step 4 is damaged" in said and largest.name in said
+    assert "resuming at step 2" in said and (workdir / "damaged/4").is_dir()
+    assert_same_checkpoint(workdir, unbroken, 4, read_checkpoint)
+
+
+# Mounts a small file system that no other program sees; $1 is its place, the rest a training.
+FULL_DISK = """
+mount -t tmpfs -o size=6m tmpfs "$1" && place=$1 && shift
+"$@"; echo "status $?" >&2
+ls "$place/run/checkpoints" >&2
+mount -o remount,size=64m "$place" && "$@" --config.train.keep_checkpoints=1
+echo "status $?" >&2
+"""
+
+
+def test_a_full_disk_is_said_and_loses_nothing(tiny_arguments, tmp_path):
+    mounting = ["unshare", "-rm", "sh", "-c"]
+    if not shutil.which("unshare") or subprocess.run([*mounting, f"mount -t tmpfs t {tmp_path}"]).returncode:
+        pytest.skip("this system lets no user mount a file system")
+    often = ["--config.train.checkpoint_every=1", "--config.train.keep_checkpoints=100"]
+    line = command(tmp_path / "run", [*tiny_arguments, *often, "--config.train.steps=12"])
+    said = run([*mounting, FULL_DISK, "sh", tmp_path, *line])
+    full, resumed = said.split("status 2\n")
+    message = full.splitlines()[-1]
+    assert message.startswith("mscaflax: error: the checkpoint of step ") and "is full" in message
+    last = int(message.rpartition("goes on from step ")[2])
+    assert last >= 1 and "orbax-checkpoint-tmp" not in resumed.split("resuming")[0]
+    assert f"resuming at step {last}\n" in resumed and resumed.endswith("status 0\n")
