@@ -65,7 +65,7 @@ def arrays(read_checkpoint, workdir, step):
 
 
 def assert_same_training(expected, found, read_checkpoint):
-    """Parameters of step 4 equal but for float32 rounding, which is small beside what the steps have changed."""
+    """Parameters of step 4 equal but for float32 rounding, small beside what the steps have changed."""
     for network in ("generator", "discriminator"):
         before, a, b = (
             np.concatenate([np.ravel(x) for x in jax.tree.leaves(items["training"][network])])
