@@ -144,6 +144,15 @@ def test_a_picture_from_the_command_line(tiny_run, synthesize_arguments, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["picture.png"]
 
 
+def test_the_attention_from_the_command_line(tiny_run, synthesize_arguments, tmp_path, capsys):
+    files = [tmp_path / "picture.png", tmp_path / "attention.png"]
+    attention = [f"--attention={files[1]}", "--attention_scale=2"]
+    assert cli.main(["synthesize", f"--workdir={tiny_run}", *synthesize_arguments, *attention]) == 0
+    assert capsys.readouterr().out.splitlines() == [str(file) for file in files]
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+    assert read_photo(files[0]).shape == (64, 128, 3) and read_photo(files[1]).shape[1] > 4 * 128
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -157,6 +166,9 @@ def test_a_picture_from_the_command_line(tiny_run, synthesize_arguments, tmp_pat
         ),
         ("--output={folder}/picture.jpg", "picture.jpg must end in .png"),
         ("--output={folder}/none/picture.png", "cannot be written: choose a file in a folder that exists"),
+        ("--attention={folder}/picture.png", "name the same file: give two"),
+        ("--attention={folder}/attention.gif", "--attention={folder}/attention.gif must end in .png"),
+        ("--attention_scale=1", "--attention_scale says something about --attention=PNG alone"),
         ("--step=3", "has no checkpoint of step 3: it holds steps 2, 4"),
         ("--step=x", "--step: invalid int value: 'x'"),
         ("--seed=-1", "the seed -1 is outside 0..4294967295"),
@@ -175,7 +187,8 @@ def test_bad_input_of_synthesize_is_one_line(
     arguments = [f"--workdir={tiny_run}", *synthesize_arguments, changed.format(**names)]
     assert cli.main(["synthesize", *arguments]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and err.count("\n") == 1 and err.startswith("mscaflax: error: ") and message in err
+    assert out == "" and err.count("\n") == 1 and err.startswith("mscaflax: error: ")
+    assert message.format(**names) in err
     assert not (tmp_path / "picture.png").exists()
 
 

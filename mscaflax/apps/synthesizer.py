@@ -65,6 +65,25 @@ class Synthesizer:
         )
         return to_picture(image, layout)
 
+    def explain(self, label, exemplar, exemplar_label, *, scale=None, seed=0):
+        """The attention behind the picture that a call with the same arguments gives.
+
+        Args:
+          label, exemplar, exemplar_label, seed: as of a call.
+          scale: 0, the finest, to L-1; None for one that shows parts of things.
+
+        Returns:
+          A mscaflax.apps.explain.Explanation; its `draw()` is a picture.
+
+        Raises:
+          UserError: as a call; or the model has no such attention.
+        """
+        from mscaflax.apps.explain import explain
+
+        check_seed(seed)
+        layout = read_layout(self.model, label)
+        return explain(self.model, layout, read_exemplar(self.model, exemplar, exemplar_label), scale, seed)
+
 
 def check_seed(seed):
     """Raises UserError unless `seed` lies in 0 .. 2^32-1."""

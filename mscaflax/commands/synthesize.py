@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from mscaflax.errors import UserError
 
@@ -15,6 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--exemplar", required=True, metavar="IMAGE", help="a photo, whose style to take")
     parser.add_argument("--exemplar_label", required=True, metavar="PNG", help="the photo's label map")
     parser.add_argument("--output", required=True, metavar="PNG", help="where the picture goes")
+    parser.add_argument(
+        "--attention", metavar="PNG", help="where a picture goes of which part of the exemplar feeds which"
+    )
+    parser.add_argument(
+        "--attention_scale", type=int, metavar="I", help="of it: 0, the finest, to 4 (default: 1)"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the texture (default: 0)")
     parser.add_argument("--step", type=int, metavar="N", help="checkpoint to take (default: the last)")
 
@@ -25,19 +32,43 @@ def run(args: argparse.Namespace) -> int:
     Raises:
       UserError: as Synthesizer; or an output that is no PNG in a folder that exists.
     """
-    output = Path(args.output)
-    if output.suffix.lower() != ".png":
-        raise UserError(f"--output={output} must end in .png: a lossy format would change the picture")
-    if not output.parent.is_dir() or output.is_dir():
-        raise UserError(f"--output={output} cannot be written: choose a file in a folder that exists")
-    from PIL import Image
+    output = _png("--output", args.output)
+    attention = None if args.attention is None else _png("--attention", args.attention)
+    if attention is None and args.attention_scale is not None:
+        raise UserError("--attention_scale says something about --attention=PNG alone: give both")
+    if attention is not None and attention.absolute() == output.absolute():
+        raise UserError("--output and --attention name the same file: give two")
 
     from mscaflax.apps.synthesizer import Synthesizer
 
     synthesizer = Synthesizer.from_workdir(args.workdir, args.step)
-    picture = synthesizer(args.label, args.exemplar, args.exemplar_label, seed=args.seed)
-    temporary = output.with_name(f".{output.name}.part")
-    Image.fromarray(picture).save(temporary, format="PNG")
-    temporary.replace(output)
-    print(output)
+    given = args.label, args.exemplar, args.exemplar_label
+    # The attention first: it may not exist, and then nothing is written.
+    pictures = {}
+    if attention is not None:
+        explanation = synthesizer.explain(*given, scale=args.attention_scale, seed=args.seed)
+        pictures[attention] = explanation.draw()
+    pictures[output] = synthesizer(*given, seed=args.seed)
+    for path, picture in pictures.items():
+        _save(picture, path)
+    for path in (output, attention):
+        if path is not None:
+            print(path)
     return 0
+
+
+def _png(argument: str, name: str) -> Path:
+    path = Path(name)
+    if path.suffix.lower() != ".png":
+        raise UserError(f"{argument}={path} must end in .png: a lossy format would change the picture")
+    if not path.parent.is_dir() or path.is_dir():
+        raise UserError(f"{argument}={path} cannot be written: choose a file in a folder that exists")
+    return path
+
+
+def _save(picture: Any, path: Path) -> None:
+    from PIL import Image
+
+    temporary = path.with_name(f".{path.name}.part")
+    Image.fromarray(picture).save(temporary, format="PNG")
+    temporary.replace(path)

@@ -1,0 +1,103 @@
+"""What the attention shows: maps that lie where they should, in the order of use."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mscaflax import Synthesizer, UserError
+from mscaflax.apps.explain import explain, heat_over, region_colours
+from mscaflax.apps.inputs import read_exemplar, read_layout
+
+
+@pytest.fixture(scope="module")
+def synthesizer(tiny_run):
+    return Synthesizer.from_workdir(tiny_run)
+
+
+@pytest.fixture(scope="module")
+def given(photo_folder):
+    """A label map of an odd size, a photo and its map."""
+    label = np.asarray(Image.open(photo_folder / "annotations/val/0.png"))[:50, :70]
+    photo = np.asarray(Image.open(photo_folder / "images/train/0.png"))[16:48, 20:52]
+    return label, photo, np.asarray(Image.open(photo_folder / "annotations/train/0.png"))[16:48, 20:52]
+
+
+@pytest.fixture(scope="module")
+def explanation(synthesizer, given):
+    return synthesizer.explain(*given, seed=3)
+
+
+def test_the_picture_is_that_of_a_call(explanation, synthesizer, given):
+    difference = explanation.picture.astype(int) - synthesizer(*given, seed=3)
+    assert explanation.picture.shape == (50, 70, 3) and np.abs(difference).max() <= 1
+
+
+def test_maps_are_distributions_in_the_order_of_use(explanation):
+    assert explanation.scale == 1
+    np.testing.assert_allclose(explanation.attention.sum(axis=(1, 2)), 1, rtol=1e-5)
+    np.testing.assert_allclose(explanation.assignment.sum(axis=0), 1, rtol=1e-5)
+    assert (np.diff(explanation.use) <= 0).all() and explanation.use.sum() == pytest.approx(1, rel=1e-5)
+    assert sorted(explanation.regions) == [0, 1, 2, 3]
+    # Of the content alone: the padding of 50x70 to 64x80 belongs to no region.
+    inside = explanation.assignment[:, :25, :35].mean(axis=(1, 2))
+    np.testing.assert_allclose(explanation.use, inside, rtol=1e-4)
+
+
+def test_maps_lie_on_the_pictures(explanation):
+    over_exemplar, over_picture = explanation.over_exemplar(), explanation.over_picture()
+    assert over_exemplar.shape == (4, *explanation.exemplar.shape[:2]) and over_picture.shape == (4, 50, 70)
+    # A maximum of the coarse map lies where it lay, one coarse cell around.
+    for coarse, fine in zip(explanation.attention, over_exemplar, strict=True):
+        expected = np.array(np.unravel_index(coarse.argmax(), coarse.shape)) * 2
+        assert np.abs(np.array(np.unravel_index(fine.argmax(), fine.shape)) - expected).max() <= 2
+    from_where, to_where = explanation.winners()
+    assert from_where.shape == explanation.exemplar.shape[:2] and to_where.shape == (50, 70)
+    assert set(np.unique(to_where)) <= set(range(4))
+
+
+def test_a_known_attention_is_shown_where_it_is(explanation):
+    attention = np.zeros((4, 16, 16), np.float32)
+    attention[:, 0, 0] = 1
+    attention[2] = np.roll(attention[2], (8, 8), axis=(0, 1))
+    assignment = np.zeros((4, 32, 40), np.float32)
+    assignment[0, :, :20], assignment[2, :, 20:] = 1, 1
+    known = dataclasses.replace(explanation, attention=attention, assignment=assignment)
+    from_where, to_where = known.winners()
+    height, width = explanation.exemplar.shape[:2]
+    assert from_where[height // 2, width // 2] == 2 and from_where[0, 0] == 0
+    assert (to_where[:, :38] == 0).all() and (to_where[:, 42:] == 2).all()
+
+
+def test_the_drawing_changes_with_what_it_shows(explanation):
+    drawn = explanation.draw(2)
+    assert drawn.dtype == np.uint8 and drawn.shape[-1] == 3
+    assert explanation.draw(4).shape[0] > drawn.shape[0]
+    assert (explanation.draw(99) == explanation.draw(4)).all()
+    other = dataclasses.replace(explanation, attention=explanation.attention[:, ::-1, ::-1])
+    assert (other.draw(2) != drawn).any()
+
+
+def test_colours_differ_and_heat_is_brighter():
+    colours = region_colours(16).astype(int)
+    distances = np.abs(colours[:, None] - colours[None]).sum(axis=-1)
+    assert distances[~np.eye(16, dtype=bool)].min() > 30
+    photo = np.full((1, 3, 3), 128, np.uint8)
+    drawn = heat_over(photo, np.array([[0, 0.5, 1]])).astype(int).sum(axis=-1)[0]
+    assert drawn[0] < drawn[1] < drawn[2] == 3 * 255
+
+
+def test_padding_is_no_part_of_the_use(synthesizer, given):
+    label, photo, photo_label = given
+    exemplar = read_exemplar(synthesizer.model, photo, photo_label)
+    whole = explain(synthesizer.model, read_layout(synthesizer.model, label[:32, :64]), exemplar, 0)
+    padded = read_layout(synthesizer.model, label[:32, :49])
+    assert padded.valid is not None and whole.assignment.shape[1:] == (32, 64)
+    assert explain(synthesizer.model, padded, exemplar, 0).over_picture().shape == (4, 32, 49)
+
+
+@pytest.mark.parametrize("scale", [-1, 5])
+def test_a_scale_that_is_not_there(scale, synthesizer, given):
+    with pytest.raises(UserError, match=f"scale {scale} has no attention: choose one of 0, 1, 2, 3, 4"):
+        synthesizer.explain(*given, scale=scale)
