@@ -39,6 +39,7 @@ COMMANDS = {
     "segmenter": Command("mscaflax.commands.segmenter"),
     "evaluate": Command("mscaflax.commands.evaluate"),
     "synthesize": Command("mscaflax.commands.synthesize"),
+    "blend": Command("mscaflax.commands.blend"),
     "pack": Command("mscaflax.commands.pack"),
     "retrieve": Command("mscaflax.commands.retrieve"),
     "compile": Command("mscaflax.commands.compile", takes_config=True),

@@ -1,0 +1,196 @@
+"""Mixing exemplars: between styles, from place to place, class by class.
+
+All mixtures are linear in the aligned features, for one target and several exemplars. Over the whole picture
+the region values γ·V are mixed; from place to place, every exemplar keeps regions of its own, which each
+position takes by its weight.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mscaflax.apps.synthesizer import batched_valid, to_picture
+from mscaflax.errors import UserError
+from mscaflax.nets.msca import Alignment
+
+
+class Blender:
+    """One layout and several exemplars, aligned once, mixed as often as one likes.
+
+    Example:
+      >>> blender = Blender(synthesizer.model, layout, [one, other])
+      >>> halfway = blender.mix([0.5, 0.5])
+    """
+
+    def __init__(self, model, layout, exemplars, seed=0):
+        """Aligns the exemplars.
+
+        Args:
+          model: a mscaflax.training.model.Model.
+          layout: a mscaflax.apps.inputs.Layout.
+          exemplars: at least one mscaflax.apps.inputs.Exemplar.
+          seed: of the texture noise, the same for all mixtures.
+
+        Raises:
+          UserError: no exemplar.
+        """
+        if not exemplars:
+            raise UserError("there is nothing to blend: give at least one exemplar")
+        self.model, self.layout, self.seed = model, layout, seed
+        self._alignments = [
+            model.align(layout.label[None], exemplar.image[None], exemplar.label[None], batched_valid(layout))
+            for exemplar in exemplars
+        ]
+
+    def mix(self, weights):
+        """One style for the whole picture: Σ wᵢ·(γV)ᵢ.
+
+        Args:
+          weights: a finite number for each exemplar; they need not lie in [0, 1]: (-0.5, 1.5) goes beyond the
+            second exemplar. Those that sum to 1 keep what the exemplars have in common.
+
+        Returns:
+          uint8 [h, w, 3].
+
+        Raises:
+          UserError: not as many weights as exemplars, or one that is not finite.
+        """
+        weights = np.asarray(weights, np.float32)
+        if weights.shape != (len(self._alignments),) or not np.isfinite(weights).all():
+            raise UserError(
+                f"{len(self._alignments)} exemplars need as many finite weights, got {weights.tolist()}"
+            )
+        return self._decode([_mixed(scale, weights) for scale in self._scales()])
+
+    def path(self, steps, begin=0.0, end=1.0):
+        """A strip from one style to the next, through all exemplars in their order.
+
+        Args:
+          steps: number of pictures, at least 2.
+          begin, end: 0 is the first exemplar, 1 the last; below and above goes beyond them.
+
+        Returns:
+          uint8 [steps, h, w, 3].
+
+        Raises:
+          UserError: fewer than two exemplars or steps.
+        """
+        count = len(self._alignments)
+        if count < 2 or steps < 2:
+            raise UserError(f"a path needs two exemplars and two steps or more, got {count} and {steps}")
+        return np.stack(
+            [self.mix(path_weights(t * (count - 1), count)) for t in np.linspace(begin, end, steps)]
+        )
+
+    def mix_places(self, weights):
+        """Another style at every place: the weights of a pixel mix what the exemplars give there.
+
+        Args:
+          weights: float [n, h, w] for n exemplars and the layout's h × w, finite; each pixel's sum to 1.
+
+        Returns:
+          uint8 [h, w, 3].
+
+        Raises:
+          UserError: weights of another shape, that are not finite or do not sum to 1.
+        """
+        weights = np.asarray(weights, np.float32)
+        expected = (len(self._alignments), *self.layout.size)
+        if weights.shape != expected:
+            raise UserError(f"the weights are {list(weights.shape)}, they must be {list(expected)}")
+        if not np.isfinite(weights).all() or np.abs(weights.sum(axis=0) - 1).max() > 1e-3:
+            raise UserError("the weights of each pixel must be finite and sum to 1")
+        h, w = self.layout.label.shape
+        # What lies beyond the border weighs nothing; there the nearest weights are as good as any.
+        edge = [(0, 0), (0, h - weights.shape[1]), (0, w - weights.shape[2])]
+        weights = np.pad(weights, edge, mode="edge")
+        scales = list(self._scales())
+        return self._decode(
+            [_mixed_places(scale, _pooled(weights, 2**index)) for index, scale in enumerate(scales)]
+        )
+
+    def mix_classes(self, choice):
+        """One exemplar for each semantic class.
+
+        Args:
+          choice: {class name: index of the exemplar}; classes that are not named take the first exemplar.
+
+        Returns:
+          uint8 [h, w, 3].
+
+        Raises:
+          UserError: an unknown class, or an exemplar that is not there.
+        """
+        names = self.model.classes.names
+        taken = np.zeros(len(names) + 1, int)
+        for name, index in choice.items():
+            if name not in names:
+                raise UserError(f"there is no class {name!r}; there are {', '.join(names)}")
+            if not 0 <= index < len(self._alignments):
+                raise UserError(f"there is no exemplar {index}: count 0..{len(self._alignments) - 1}")
+            taken[names.index(name)] = index
+        chosen = taken[self.layout.crop(self.layout.label)]
+        return self.mix_places(np.stack([chosen == index for index in range(len(self._alignments))]))
+
+    def _scales(self):
+        """Per scale, the Alignments of all exemplars; None where the scale is off."""
+        for found in zip(*self._alignments, strict=True):
+            yield None if found[0] is None else found
+
+    def _decode(self, alignments):
+        image = self.model.decode(
+            tuple(alignments), self.layout.label[None], self.seed, batched_valid(self.layout)
+        )
+        return to_picture(image, self.layout)
+
+
+def path_weights(t, count):
+    """Weights of `count` exemplars at the place t of a path, on which exemplar i stands at i.
+
+    Beyond the ends the last step is continued: the weights sum to 1 everywhere.
+    """
+    weights = np.zeros(count, np.float32)
+    first = int(np.clip(np.floor(t), 0, count - 2))
+    weights[first], weights[first + 1] = first + 1 - t, t - first
+    return weights
+
+
+def ramp(size, vertical=False):
+    """float32 [2, h, w]: from the first exemplar at the left (top) to the second at the right (bottom)."""
+    h, w = size
+    length = h if vertical else w
+    second = (np.arange(length, dtype=np.float32) + 0.5) / length
+    second = np.broadcast_to(second[:, None] if vertical else second[None], (h, w))
+    return np.stack([1 - second, second])
+
+
+def _pooled(weights, step):
+    n, h, w = weights.shape
+    return weights.reshape(n, h // step, step, w // step, step).mean(axis=(2, 4))
+
+
+@jax.jit
+def _weighted(arrays, weights):
+    return sum(weight.astype(array.dtype) * array for weight, array in zip(weights, arrays, strict=True))
+
+
+def _mixed(scale, weights):
+    if scale is None:
+        return None
+    weights = list(jnp.asarray(weights))
+    if scale[0].values is None:
+        return Alignment(_weighted([a.features for a in scale], weights))
+    # β is the target's alone: the same for all exemplars.
+    return scale[0].with_values(_weighted([a.values for a in scale], weights))
+
+
+def _mixed_places(scale, weights):
+    """Every exemplar's regions side by side, taken by β times the exemplar's weight at the place."""
+    if scale is None:
+        return None
+    parts = [jnp.asarray(weight)[None, :, :, None] for weight in weights]
+    features = _weighted([a.features for a in scale], parts)
+    if scale[0].values is None:
+        return Alignment(features)
+    assignment = jnp.concatenate([a.assignment * part for a, part in zip(scale, parts, strict=True)], axis=-1)
+    return Alignment(features, assignment, jnp.concatenate([a.values for a in scale], axis=1))

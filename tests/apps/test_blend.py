@@ -1,0 +1,203 @@
+"""Mixtures: at their ends they are the plain pictures, between them they lie between."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mscaflax import Synthesizer, UserError, cli
+from mscaflax.apps.blend import Blender, path_weights, ramp
+from mscaflax.apps.inputs import read_exemplar, read_layout
+from mscaflax.training.model import Model
+
+
+@pytest.fixture(scope="module")
+def model(tiny_run):
+    return Synthesizer.from_workdir(tiny_run).model
+
+
+@pytest.fixture(scope="module")
+def files(photo_folder, tmp_path_factory):
+    """A label map of an odd size, and two photos with their maps."""
+    folder = tmp_path_factory.mktemp("blend")
+    Image.open(photo_folder / "annotations/val/0.png").crop((0, 0, 70, 50)).save(folder / "layout.png")
+    for index in (0, 1):
+        box = (20, 16, 52, 48)
+        Image.open(photo_folder / f"images/train/{index}.png").crop(box).save(folder / f"{index}.png")
+        label = Image.open(photo_folder / f"annotations/train/{index}.png").crop(box)
+        label.save(folder / f"{index}_label.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exemplars(model, files):
+    return [read_exemplar(model, files / f"{i}.png", files / f"{i}_label.png") for i in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def blender(model, files, exemplars):
+    return Blender(model, read_layout(model, files / "layout.png"), exemplars, seed=3)
+
+
+@pytest.fixture(scope="module")
+def plain(model, files):
+    synthesizer = Synthesizer(model)
+    return [
+        synthesizer(files / "layout.png", files / f"{i}.png", files / f"{i}_label.png", seed=3)
+        for i in (0, 1)
+    ]
+
+
+def assert_same_picture(found, expected):
+    """But for one 8-bit level, which the rounding of another program can flip."""
+    assert found.shape == expected.shape and found.dtype == np.uint8
+    difference = np.abs(found.astype(int) - expected)
+    assert difference.max() <= 1 and (difference > 0).mean() < 0.01
+
+
+def test_exemplars_differ(plain):
+    assert np.abs(plain[0].astype(int) - plain[1]).max() > 1
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_weight_of_one_is_the_plain_picture(index, blender, plain):
+    assert_same_picture(blender.mix(np.eye(2)[index]), plain[index])
+    assert_same_picture(
+        blender.mix_places(np.eye(2)[index].reshape(2, 1, 1) * np.ones((2, 50, 70))), plain[index]
+    )
+    assert_same_picture(blender.mix_classes(dict.fromkeys(blender.model.classes.names, index)), plain[index])
+
+
+def test_a_path_ends_at_the_plain_pictures(blender, plain):
+    pictures = blender.path(3)
+    assert_same_picture(pictures[0], plain[0])
+    assert_same_picture(pictures[2], plain[1])
+    assert (pictures[1] != plain[0]).any() and (pictures[1] != plain[1]).any()
+
+
+def test_weights_that_sum_to_one_over_one_exemplar_change_nothing(model, blender, exemplars, plain):
+    same = Blender(model, blender.layout, [exemplars[0]] * 3, seed=3)
+    assert_same_picture(same.mix([0.5, 1.0, -0.5]), plain[0])
+    weights = np.random.default_rng(0).dirichlet(np.ones(3), (50, 70)).transpose(2, 0, 1)
+    assert_same_picture(same.mix_places(weights), plain[0])
+    assert_same_picture(
+        Blender(model, blender.layout, exemplars[:1], seed=3).mix_places(np.ones((1, 50, 70))), plain[0]
+    )
+
+
+def test_a_mixture_is_linear_in_the_features(blender, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        Model, "decode", lambda self, alignments, *rest: seen.append(alignments) or np.zeros((1, 64, 80, 3))
+    )
+    for weights in ((1, 0), (0, 1), (0.25, 0.75)):
+        blender.mix(weights)
+    for one, other, mixed in zip(*seen, strict=True):
+        expected = 0.25 * one.features + 0.75 * other.features
+        np.testing.assert_allclose(mixed.features, expected, atol=1e-5)
+        np.testing.assert_array_equal(mixed.assignment, one.assignment)
+
+
+def test_a_place_takes_its_own_exemplar(blender, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        Model, "decode", lambda self, alignments, *rest: seen.append(alignments) or np.zeros((1, 64, 80, 3))
+    )
+    half = np.zeros((2, 50, 70))
+    half[0, :, :32], half[1, :, 32:] = 1, 1
+    blender.mix([1, 0])
+    blender.mix([0, 1])
+    blender.mix_places(half)
+    for scale, (one, other, mixed) in enumerate(zip(*seen, strict=True)):
+        border = 32 >> scale
+        np.testing.assert_allclose(mixed.features[:, :, :border], one.features[:, :, :border], atol=1e-5)
+        np.testing.assert_allclose(mixed.features[:, :, border:], other.features[:, :, border:], atol=1e-5)
+        np.testing.assert_allclose(mixed.assignment.sum(axis=-1), 1, rtol=1e-5)
+        assert mixed.values.shape[1] == 2 * one.values.shape[1] == mixed.assignment.shape[-1]
+
+
+def test_path_weights():
+    np.testing.assert_allclose([path_weights(t, 3) for t in (0, 1, 2)], np.eye(3))
+    np.testing.assert_allclose(path_weights(0.25, 3), [0.75, 0.25, 0])
+    np.testing.assert_allclose(path_weights(2.5, 3), [0, -0.5, 1.5])
+    np.testing.assert_allclose(path_weights(-1, 2), [2, -1])
+
+
+def test_a_ramp_rises():
+    across, down = ramp((2, 4)), ramp((4, 2), vertical=True)
+    np.testing.assert_allclose(across.sum(axis=0), 1)
+    np.testing.assert_allclose(across[1], [[0.125, 0.375, 0.625, 0.875]] * 2)
+    np.testing.assert_array_equal(down, across.transpose(0, 2, 1))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda b: b.mix([1]), "2 exemplars need as many finite weights"),
+        (lambda b: b.mix([np.nan, 1]), "2 exemplars need as many finite weights"),
+        (lambda b: b.path(1), "two steps or more, got 2 and 1"),
+        (lambda b: b.mix_places(np.ones((2, 50, 70))), "must be finite and sum to 1"),
+        (
+            lambda b: b.mix_places(np.ones((2, 5, 7)) / 2),
+            r"the weights are \\[2, 5, 7\\], they must be \\[2, 50, 70\\]",
+        ),
+        (lambda b: b.mix_classes({"moon base": 1}), "there is no class 'moon base'"),
+        (lambda b: b.mix_classes({"sky": 2}), "there is no exemplar 2: count 0..1"),
+    ],
+)
+def test_what_does_not_fit(call, message, blender):
+    with pytest.raises(UserError, match=message):
+        call(blender)
+
+
+@pytest.fixture
+def arguments(tiny_run, files):
+    return [
+        "blend", f"--workdir={tiny_run}", f"--label={files}/layout.png",
+        "--exemplar", f"{files}/0.png", f"{files}/1.png",
+        "--exemplar_label", f"{files}/0_label.png", f"{files}/1_label.png", "--seed=3",
+    ]  # fmt: skip
+
+
+def test_the_command_line(arguments, files, plain, tmp_path, capsys):
+    def picture(name, *how):
+        assert cli.main([*arguments, f"--output={tmp_path}/{name}", *how]) == 0
+        assert capsys.readouterr().out == f"{tmp_path}/{name}\n"
+        return Image.open(tmp_path / name)
+
+    strip = np.asarray(picture("strip.png", "--steps=3"))
+    assert strip.shape == (50, 210, 3)
+    assert_same_picture(strip[:, :70], plain[0])
+    assert_same_picture(strip[:, 140:], plain[1])
+    animation = picture("there_and_back.webp", "--steps=3")
+    assert animation.n_frames == 4
+    assert_same_picture(np.asarray(animation.convert("RGB")), plain[0])
+    assert_same_picture(np.asarray(picture("second.png", "--weights=0,1")), plain[1])
+    Image.new("L", (70, 50), 255).save(tmp_path / "white.png")
+    assert_same_picture(np.asarray(picture("map.png", f"--weight_map={tmp_path}/white.png")), plain[1])
+    assert (np.asarray(picture("ramp.png", "--ramp=vertical")) != plain[0]).any()
+    assert_same_picture(np.asarray(picture("classes.png", "--classes=sky=0")), plain[0])
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        (["--weights=1,x"], "must be numbers with commas"),
+        (["--classes=sky"], "must look like sky=1,tree=0"),
+        (["--weight_map={files}/0.png"], "is 32x32, the label map 70x50 pixels"),
+        (["--ramp=vertical", "--output={out}/picture.gif"], "must end in .png"),
+        (["--output={out}/none/picture.png"], "choose a file in a folder that exists"),
+        (["--exemplar", "{files}/0.png"], "1 exemplars have 2 label maps: give one for each"),
+        (
+            ["--exemplar", "{files}/0.png", "--exemplar_label", "{files}/0_label.png"],
+            "at least two exemplars",
+        ),
+        (["--steps=3", "--weights=1,0"], "not allowed with argument"),
+        (["--seed=-1"], "the seed -1 is outside"),
+    ],
+)
+def test_bad_input_is_one_line(how, message, arguments, files, tmp_path, capsys):
+    how = [item.format(files=files, out=tmp_path) for item in how]
+    assert cli.main([*arguments, f"--output={tmp_path}/picture.png", *how]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and message in err, err
+    assert list(tmp_path.iterdir()) == []
