@@ -16,7 +16,8 @@ import numpy as np
 
 from mscaflax.nets.vgg import vgg16_taps
 from mscaflax.training import losses
-from mscaflax.training.checkpoint import Checkpoints, load_description
+from mscaflax.training.checkpoint import Checkpoints
+from mscaflax.training.description import load_description
 from mscaflax.training.step import example_keys, photo_taps
 from mscaflax.training.synthesis import SynthesisTask
 

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     from mscaflax.evaluation.generation import exemplars
     from mscaflax.evaluation.pairlist import freeze_pairs
     from mscaflax.evaluation.tables import table
-    from mscaflax.training.checkpoint import stored_fingerprint
+    from mscaflax.training.description import stored_fingerprint
     from mscaflax.training.model import load_model
     from mscaflax.training.segmenter import find_segmenter
 

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         training of this seed did not have, or as mscaflax.training.loop.train.
     """
     from mscaflax.files import write_atomically
-    from mscaflax.training.checkpoint import load_description, stored_fingerprint
+    from mscaflax.training.description import load_description, stored_fingerprint
     from mscaflax.training.segmenter import (
         BATCH,
         SCORES,

@@ -25,10 +25,12 @@ def add_cpu_devices(parser: argparse.ArgumentParser) -> None:
 def _keep(record, folders) -> bool:
     """Keeps warnings, and notes from files below these folders; the other libraries tell too much.
 
-    Of several processes, the first one's notes are enough.
+    Of several processes, the first one's notes are enough. Tracebacks are dropped: an error that matters is
+    raised again, and said in one line or shown in full by the program itself.
     """
     from mscaflax.training.processes import is_first
 
+    record.exc_info = record.exc_text = None
     if record.levelno >= 30:
         return True
     return is_first() and any(folder in Path(record.pathname).parents for folder in folders)

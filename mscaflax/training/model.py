@@ -11,7 +11,8 @@ from jax.sharding import PartitionSpec as P
 from mscaflax.data.classes import ClassTable
 from mscaflax.nets.generator import SynthesisNetwork
 from mscaflax.nets.vgg import load_vgg16, vgg16_taps
-from mscaflax.training.checkpoint import load_description, restore_model
+from mscaflax.training.checkpoint import restore_model
+from mscaflax.training.description import load_description
 from mscaflax.training.experiment import build_experiment
 from mscaflax.training.sharding import BATCH_AXES, batch_sharding, replicated
 from mscaflax.training.state import init_state, neutral_statistics

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from mscaflax.config import config_to_json
 from mscaflax.errors import UserError
 from mscaflax.files import write_atomically
-from mscaflax.training.checkpoint import load_description, stored_fingerprint
+from mscaflax.training.description import load_description, stored_fingerprint
 from mscaflax.training.model import load_model
 from mscaflax.training.segmenter import SCORES, load_segmenter, segmenter_folder
 from mscaflax.training.weights_file import FILE, write_weights

@@ -18,7 +18,8 @@ from mscaflax.data.grids import Column, picture_grid
 from mscaflax.data.pipeline import evaluation_pairs, pair_batches
 from mscaflax.errors import UserError
 from mscaflax.nets.vgg import load_vgg16
-from mscaflax.training.checkpoint import load_description, restore_model, store_description
+from mscaflax.training.checkpoint import restore_model
+from mscaflax.training.description import load_description, store_description
 from mscaflax.training.segmenter_step import (
     build_segmenter,
     class_logits,

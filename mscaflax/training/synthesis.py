@@ -7,7 +7,7 @@ from mscaflax.data.datasets import open_dataset
 from mscaflax.data.grids import Column, picture_grid
 from mscaflax.data.pipeline import evaluation_pairs, pair_batches
 from mscaflax.nets.vgg import load_vgg16
-from mscaflax.training.checkpoint import store_description
+from mscaflax.training.description import store_description
 from mscaflax.training.experiment import build_experiment
 from mscaflax.training.health import attention_health
 from mscaflax.training.processes import compiled_together

@@ -138,7 +138,7 @@ def test_a_ramp_rises():
         (lambda b: b.mix_places(np.ones((2, 50, 70))), "must be finite and sum to 1"),
         (
             lambda b: b.mix_places(np.ones((2, 5, 7)) / 2),
-            r"the weights are \\[2, 5, 7\\], they must be \\[2, 50, 70\\]",
+            r"the weights are \[2, 5, 7\], they must be \[2, 50, 70\]",
         ),
         (lambda b: b.mix_classes({"moon base": 1}), "there is no class 'moon base'"),
         (lambda b: b.mix_classes({"sky": 2}), "there is no exemplar 2: count 0..1"),

@@ -11,14 +11,8 @@ from mscaflax.config import config_to_json, load_config
 from mscaflax.data.classes import ClassTable
 from mscaflax.errors import UserError
 from mscaflax.nets.encoders import TapStatistics
-from mscaflax.training.checkpoint import (
-    FREE_SETTINGS,
-    Checkpoints,
-    exclusive,
-    load_description,
-    restore_model,
-    store_description,
-)
+from mscaflax.training.checkpoint import Checkpoints, exclusive, restore_model
+from mscaflax.training.description import FREE_SETTINGS, load_description, store_description
 from mscaflax.training.sharding import make_mesh, replicated
 from mscaflax.training.state import TrainState
 

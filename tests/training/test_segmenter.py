@@ -13,7 +13,7 @@ from mscaflax.data.images import read_photo
 from mscaflax.errors import UserError
 from mscaflax.nets.vgg import load_vgg16
 from mscaflax.training import segmenter as module
-from mscaflax.training.checkpoint import load_description
+from mscaflax.training.description import load_description
 from mscaflax.training.loop import train
 from mscaflax.training.segmenter import SegmenterTask, load_segmenter, restore_segmenter, segmenter_folder
 from mscaflax.training.segmenter_step import (
