@@ -176,3 +176,17 @@ def test_the_image_installs_an_extra_that_exists():
     extra = re.search(r"^ARG EXTRA=(\w+)$", text, re.MULTILINE)[1]
     assert f'"{extra}": [' in (ROOT / "setup.py").read_text()
     assert 'ENTRYPOINT ["mscaflax"]' in text
+
+
+@pytest.mark.parametrize("arguments", [[], ["2"], ["0", "train"], ["two", "train"]])
+def test_local_says_how_it_is_called(arguments):
+    program = [sys.executable, ROOT / "launch/local.py", *arguments]
+    done = subprocess.run(program, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("usage: python ") and done.stdout == ""
+
+
+def test_local_ends_as_its_processes_do():
+    program = [sys.executable, ROOT / "launch/local.py", "2", "train", "--workdir=x", "--process_ids=3"]
+    done = subprocess.run(program, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("mscaflax: error: unrecognized arguments: --process_ids=3") == 2
