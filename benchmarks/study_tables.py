@@ -145,7 +145,8 @@ def write(folder):
         "`python benchmarks/study.py run` trains and measures the others; `benchmarks/study_plan.py` says "
         "what they are. Runs of one table have the same steps, data and seeds; in parentheses the 95% "
         "bootstrap interval over photos. Truth: against the target's layout drawn in the style of a random "
-        "exemplar, on the test split, whose layouts and styles no training saw.",
+        "exemplar, on the test split, whose layouts and styles no training saw. pairs/s are no comparison of "
+        "speed: runs may have shared their machine with other work.",
     ]
     scenes = table("scenes")
     if scenes:
