@@ -50,14 +50,14 @@ def arguments_of(kind, size):
         jnp.asarray(rng.normal(size=(1, size, size, channels)), jnp.float32)
         for channels in (IMAGE_CHANNELS, LABEL_CHANNELS, LABEL_CHANNELS, IMAGE_CHANNELS)
     )
-    inputs = AlignmentInputs((images,), (exemplar_labels,), (target_labels,), None, None, (None,))
+    inputs = AlignmentInputs((images,), (exemplar_labels,), (target_labels,), None, None, (None,), (None,))
     return jax.jit(build(kind).init)(jax.random.key(0), small_inputs()), inputs, cotangent
 
 
 def small_inputs():
     """Parameters do not depend on the size: no large map is needed to make them."""
     images, labels = (jnp.zeros((1, 4, 4, channels)) for channels in (IMAGE_CHANNELS, LABEL_CHANNELS))
-    return AlignmentInputs((images,), (labels,), (labels,), None, None, (None,))
+    return AlignmentInputs((images,), (labels,), (labels,), None, None, (None,), (None,))
 
 
 def lower_pass(kind, direction, arguments):

@@ -88,7 +88,22 @@ def record(run, options):
     if run.dataset == "scenes":
         save_strip(run, workdir, options.data_dir)
     RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "values").mkdir(exist_ok=True)
+    values = json.loads((workdir / "evaluation" / "values.json").read_text())
+    write_atomically(RESULTS / "values" / f"{run.name}.json", json.dumps(compared_values(values)) + "\n")
     write_atomically(RESULTS / f"{run.name}.json", json.dumps(found, indent=1, sort_keys=True) + "\n")
+
+
+def compared_values(values):
+    """Of an evaluation's values.json, what runs are compared by pair by pair."""
+    kept = {key: values[key] for key in ("pairs_sha256", "photos", "bins")}
+    for group, kinds in study_tables.PAIRED.items():
+        kept[group] = {
+            kind: {metric: row[metric] for metric in study_tables.PAIRED_METRICS}
+            for kind, row in values.get(group, {}).items()
+            if kinds is None or kind in kinds
+        }
+    return kept
 
 
 def training_numbers(workdir):

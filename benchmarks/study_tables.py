@@ -9,6 +9,7 @@ import study_plan
 from PIL import Image
 
 from mscaflax.data.grids import Column, picture_grid
+from mscaflax.evaluation.metrics import summarize
 from mscaflax.evaluation.overlap import BINS
 from mscaflax.files import write_atomically
 
@@ -31,6 +32,9 @@ STYLE = (
     ("VGG-16 Fréchet ↓", ("distances", "random", "vgg16", "frechet"), ".2f"),
     ("mIoU ↑", ("segmentation", "random", "mean_iou"), ".3f"),
 )
+# What is compared pair by pair: by group of values.json, the kinds of exemplar (None: all, the bins).
+PAIRED = {"truth": ("random",), "metrics": ("cross",), "overlap": None}
+PAIRED_METRICS = ("lpips_alex", "psnr")
 COST = (
     ("parameters", ("training", "parameters", "all"), ",d"),
     ("of the alignment", ("training", "parameters", "aligner"), ",d"),
@@ -102,6 +106,59 @@ def by_overlap(rows):
     return compare(rows, columns)
 
 
+def paired(runs, others, group, kind, metric):
+    """The mean over pairs of (others - runs), each its seeds' mean, with its 95% bootstrap interval.
+
+    The pairs are the same for all runs, so what a pair adds to both cancels: the interval of the difference
+    is far narrower than those of the two means.
+
+    Args:
+      runs, others: values of runs, of `study.compared_values`; of one list of pairs.
+
+    Returns:
+      {"mean", "low", "high"}; None where one of them has no such values.
+
+    Raises:
+      ValueError: the runs were evaluated on different pairs.
+    """
+    every = [*runs, *others]
+    if len({values["pairs_sha256"] for values in every}) != 1:
+        raise ValueError("runs of one table were evaluated on different pairs: run them again")
+    if any(not values.get(group, {}).get(kind) for values in every):
+        return None
+
+    def over_seeds(some):
+        return np.mean([np.array(v[group][kind][metric], float) for v in some], axis=0)
+
+    photos = np.array(every[0]["photos"])
+    if group == "overlap":
+        photos = photos[np.array(every[0]["bins"][kind])[:, 0]]
+    return summarize(over_seeds(others) - over_seeds(runs), photos)
+
+
+def differences(values, rivals, group="truth", kinds=("random",), reference="msca"):
+    """How much worse (LPIPS) and how much lower (PSNR) each rival is than the reference, pair by pair.
+
+    `values` {name: [values of its runs]}; a star marks what is beyond the interval.
+    """
+    rows = []
+    for name in rivals:
+        if name == reference or not values.get(name) or not values.get(reference):
+            continue
+        cells = [f"{name} against {reference}", f"{len(values[reference])}, {len(values[name])}"]
+        for kind in kinds:
+            for metric, form in zip(PAIRED_METRICS, ("+.4f", "+.2f"), strict=True):
+                found = paired(values[reference], values[name], group, kind, metric)
+                sure = found and found["low"] is not None and found["low"] * found["high"] > 0
+                cells.append(cell(found, form) + (" *" if sure else ""))
+        rows.append(cells)
+    titles = ["", "seeds"]
+    for kind in kinds:
+        place = f"{kind}: " if len(kinds) > 1 else ""
+        titles += [f"{place}LPIPS-Alex, more is worse", f"{place}PSNR, dB, less is worse"]
+    return markdown(titles, rows) if rows else []
+
+
 def picture(folder, size=64):
     """Outputs of all alignments on the same layouts and exemplars, beside the truth; None without any."""
 
@@ -120,6 +177,12 @@ def picture(folder, size=64):
         Column("truth", strip(f"truth-{size}")),
     ]
     return picture_grid(columns + [Column(name, strip(f"scenes-{name}-seed0")) for name in shown])
+
+
+def read_values(folder, found):
+    """The compared values of the finished runs that have them, by name of the run."""
+    files = {name: folder / "values" / f"{name}.json" for name in found}
+    return {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
 
 
 def write(folder):
@@ -160,12 +223,26 @@ def write(folder):
             lines += ["![Outputs of the alignments beside the truth](study/scenes.png)", ""]
         lines += ["Each run:", *compare(scenes, TRUTH), *compare(scenes, RECONSTRUCTION + STYLE)]
         lines += compare(scenes, COST)
+        values = read_values(folder, found)
+        by_name = {
+            name: [values[key] for seed in range(seeds) if (key := f"scenes-{name}-seed{seed}") in values]
+            for name, (_, seeds) in study_plan.ALIGNMENTS.items()
+        }
+        lines += ["Pair by pair, with 95% bootstrap intervals of the difference (* where it excludes zero):"]
+        lines += differences(by_name, study_plan.ALIGNMENTS)
         lines += ["By class overlap, the share of the target whose class occurs in the exemplar:"]
         lines += by_overlap(scenes)
+        lines += ["The same pair by pair:"]
+        lines += differences(by_name, study_plan.ALIGNMENTS, "overlap", tuple(BINS))
     for name in ("facade", "camvid"):
         if rows := table(name):
             lines += ["", f"## {name}, 64×64, validation split", *compare(rows, RECONSTRUCTION)]
             lines += [*compare(rows, STYLE), *compare(rows, COST)]
+            values = {run.removeprefix(f"{name}-"): [v] for run, v in read_values(folder, found).items()}
+            lines += [
+                "Cross reconstruction, pair by pair:",
+                *differences(values, rows, "metrics", ("cross",)),
+            ]
     if rows := table("ablations"):
         lines += ["", "## Ablations of `msca` on scenes, 32×32"]
         for group, variants in study_plan.ABLATIONS.items():

@@ -18,6 +18,7 @@ def get_config():
     data.val_split = "val"
     data.size = 64  # side of the patches, a multiple of 2^(scales-1)
     data.self_share = 0.25  # share of the batch whose exemplar is the target patch itself
+    data.hidden_share = 0.0  # share of the batch whose exemplar hides half of its classes (training/step.py)
     data.side_range = (0.5, 1.0)  # side of a patch, as a share of min(short side, long side / 2)
     data.both_directions = True  # each pair serves twice, either patch as the target: saves VGG passes
     data.flip = False  # mirror both patches of a pair, half of the time

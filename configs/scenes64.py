@@ -9,6 +9,7 @@ def get_config():
     config.model.label_channels = (16, 24, 32, 48, 64)
     config.model.generator_channels = (16, 32, 64, 128, 192)
     config.model.hidden_channels = (16, 32, 48, 64, 64)
+    config.data.hidden_share = 0.5  # another scene lacks classes, a patch of the same photo hardly any
     config.loss.perceptual_taps = (0.25,) * 5  # see photos64
     config.train.batch_size = 16
     config.optimizer.generator_rate = 8e-4  # the demo has but minutes

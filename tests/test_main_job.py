@@ -75,7 +75,9 @@ def test_from_a_folder_of_photos_to_a_picture(photo_folder, synthesize_arguments
     assert report["step"] == 4 and report["segmenter"]["step"] == 2
     assert 0 <= report["segmentation"]["real"]["pixel_accuracy"] <= 1
     assert "No segmentation scores" not in said["evaluate"].stdout
-    assert {path.name for path in results.iterdir()} == {"metrics.json", "pairs.json", "table.md", "grid.png"}
+    assert {path.name for path in results.iterdir()} == {
+        "metrics.json", "pairs.json", "values.json", "table.md", "grid.png"
+    }  # fmt: skip
     picture = read_photo(tmp_path / "picture.png")
     assert picture.shape == (64, 128, 3) and picture.std() > 2
     assert said["synthesize"].stdout == f"{tmp_path}/picture.png\n"

@@ -40,10 +40,12 @@ class Exemplar:
     Attributes:
       photo: uint8 [h', w', 3], both sides legal.
       label: int32 [h', w'] in 0..C.
+      guessed: whether a segmenter gave the label map.
     """
 
     photo: np.ndarray
     label: np.ndarray
+    guessed: bool = False
 
     @property
     def image(self):
@@ -68,13 +70,20 @@ def read_layout(model, label):
     return Layout(padded, None if valid.all() else valid, (h, w))
 
 
-def read_exemplar(model, photo, label):
+def read_exemplar(model, photo, label, segmenter=None):
     """An Exemplar from a photo (path, or uint8 [h, w, 3] RGB) and its label map (as `read_layout`'s).
+
+    Without a label map (None), `segmenter`, a mscaflax.training.segmenter.Segmenter, gives it.
 
     Raises:
       UserError: a file that cannot be read, a label outside the classes, sizes that differ.
     """
     photo = check_photo(photo)
+    if label is None:
+        if segmenter is None:
+            raise UserError("the exemplar has no label map: give one, or a segmenter that guesses it")
+        photo = resize_photo(photo, legal_size(model, photo.shape[:2]))
+        return Exemplar(photo, segmenter.predict(to_float(photo)[None])[0], guessed=True)
     label = check_label(label, "the exemplar's label map", model.classes)
     if photo.shape[:2] != label.shape:
         (h, w), (label_h, label_w) = photo.shape[:2], label.shape
@@ -83,6 +92,13 @@ def read_exemplar(model, photo, label):
             f"{label_w}x{label_h}: give a map of equal size"
         )
     return Exemplar(*legal_exemplar(model, photo, label))
+
+
+def segment_photo(model, segmenter, photo):
+    """The label map of a photo, uint8 [h, w, 3]: int32 [h, w] in 0..C-1, found at the training scale."""
+    h, w = photo.shape[:2]
+    small = resize_photo(photo, legal_size(model, (h, w)))
+    return resize_label(segmenter.predict(to_float(small)[None])[0], (h, w))
 
 
 def check_label(label, what, classes):
@@ -119,25 +135,49 @@ def legal_exemplar(model, photo, label):
       label: int [h, w].
 
     Returns:
-      (uint8 [h', w', 3], antialiased; int32 [h', w'], nearest), h' and w' multiples of
-      `network.size_multiple`. Things have the size that they had on average in the training patches: the
-      mean patch of such a photo has `config.data.size` pixels a side.
+      (uint8 [h', w', 3], antialiased; int32 [h', w'], nearest), of the `legal_size`.
+    """
+    size = legal_size(model, label.shape)
+    return resize_photo(photo, size), resize_label(label, size)
+
+
+def legal_size(model, size):
+    """The size at which a photo enters the network.
+
+    Things then have the size that they had on average in the training patches: the mean patch of such a photo
+    has `config.data.size` pixels a side.
+
+    Args:
+      model: a Model.
+      size: (h, w) of the photo.
+
+    Returns:
+      (h', w'), multiples of `network.size_multiple`.
     """
     multiple, data = model.network.size_multiple, model.config.data
-    h, w = label.shape
+    h, w = size
     short, long = sorted((h, w))
     # Training saw a patch of this many pixels as one of data.size.
     patch = sum(data.side_range) / 2 * min(short, long / 2)
     factor = data.size / patch
     # A panorama's long side is cut at sixteen patches: squeezed rather than unbounded.
-    size = [
-        min(max(round(side * factor / multiple) * multiple, data.size), 16 * data.size) for side in (w, h)
-    ]
-    if size == [w, h]:
-        return photo, label.astype(np.int32)
-    resized = Image.fromarray(photo).resize(size, Image.Resampling.BICUBIC)
-    resized_label = Image.fromarray(label.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
-    return np.asarray(resized), np.asarray(resized_label).astype(np.int32)
+    legal = (min(max(round(side * factor / multiple) * multiple, data.size), 16 * data.size) for side in size)
+    return tuple(legal)
+
+
+def resize_photo(photo, size):
+    """uint8 [h, w, 3] at another (h', w'), antialiased bicubic."""
+    if photo.shape[:2] == tuple(size):
+        return photo
+    return np.asarray(Image.fromarray(photo).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+
+
+def resize_label(label, size):
+    """int [h, w] in 0..255 at another (h', w'), int32, by the nearest pixel centre."""
+    if label.shape == tuple(size):
+        return label.astype(np.int32)
+    resized = Image.fromarray(label.astype(np.uint8)).resize((size[1], size[0]), Image.Resampling.NEAREST)
+    return np.asarray(resized).astype(np.int32)
 
 
 def pad_to_multiple(label, multiple, fill):

@@ -1,8 +1,11 @@
 """From files or arrays to a picture: any label map, any photo, any size."""
 
+import functools
+
 import numpy as np
 
-from mscaflax.apps.inputs import read_exemplar, read_layout
+from mscaflax.apps.inputs import check_photo, read_exemplar, read_layout, segment_photo
+from mscaflax.apps.pretrained import DEFAULT, pretrained_folder
 from mscaflax.data.pixels import to_uint8
 from mscaflax.errors import UserError
 
@@ -11,32 +14,86 @@ class Synthesizer:
     """Makes pictures with a trained model.
 
     Example:
-      >>> synthesizer = Synthesizer.from_workdir("runs/demo")
+      >>> synthesizer = Synthesizer.pretrained()
       >>> picture = synthesizer("layout.png", "photo.jpg", "photo_labels.png")
       >>> Image.fromarray(picture).save("picture.png")
     """
 
-    def __init__(self, model):
-        """`model`: a mscaflax.training.model.Model."""
-        self.model = model
+    def __init__(self, model, workdir=None):
+        """`model`: a mscaflax.training.model.Model; `workdir`: whence it came, which may hold a segmenter."""
+        self.model, self.workdir = model, workdir
 
     @classmethod
-    def from_workdir(cls, workdir, step=None):
+    def from_workdir(cls, workdir=None, step=None):
         """Loads what `mscaflax train` left in `workdir`, at a step (None: the last).
+
+        A `workdir` of None is the model that ships with the package.
 
         Raises:
           UserError: there is no model, or none of this step.
         """
         from mscaflax.training.model import load_model
 
-        return cls(load_model(workdir, step))
+        workdir = pretrained_folder() if workdir is None else workdir
+        return cls(load_model(workdir, step), workdir)
+
+    @classmethod
+    def pretrained(cls, name=DEFAULT):
+        """Loads a model that ships with the package.
+
+        Raises:
+          UserError: none of this name does.
+        """
+        return cls.from_workdir(pretrained_folder(name))
+
+    @functools.cached_property
+    def segmenter(self):
+        """The Segmenter beside the model, which guesses label maps of photos that have none.
+
+        Raises:
+          UserError: there is none; the message names the command that makes it.
+        """
+        from mscaflax.training.segmenter import load_segmenter
+
+        if self.workdir is None:
+            raise UserError(
+                "this model came from no workdir, so it has no segmenter to guess label maps with"
+            )
+        segmenter = load_segmenter(self.workdir, vgg=self.model.vgg)
+        if segmenter.classes.names != self.classes.names:
+            raise UserError(
+                f"the segmenter in {self.workdir} knows other classes than the model: train it again"
+            )
+        return segmenter
+
+    def segment(self, photo):
+        """Guesses a photo's label map.
+
+        Args:
+          photo: path, or uint8 [h, w, 3] RGB.
+
+        Returns:
+          int32 [h, w] in 0..C-1, at the photo's size; found at the scale of the training patches.
+
+        Raises:
+          UserError: a file that cannot be read, or no segmenter beside the model.
+        """
+        return segment_photo(self.model, self.segmenter, check_photo(photo))
+
+    def read_exemplar(self, photo, label=None):
+        """A mscaflax.apps.inputs.Exemplar; without a label map the segmenter guesses it.
+
+        Raises:
+          UserError: as a call.
+        """
+        return read_exemplar(self.model, photo, label, self.segmenter if label is None else None)
 
     @property
     def classes(self):
         """The ClassTable whose ids and colours label maps are written in."""
         return self.model.classes
 
-    def __call__(self, label, exemplar, exemplar_label, *, seed=0):
+    def __call__(self, label, exemplar, exemplar_label=None, *, seed=0):
         """Synthesizes a picture with the layout of `label` in the style of `exemplar`.
 
         The exemplar is resized to the scale of the training patches, with legal sides (multiples of
@@ -47,25 +104,25 @@ class Synthesizer:
           label: path of a label map (8-bit ids or the palette's colours), or int [h, w] in 0..C,
             C = unlabelled.
           exemplar: path of a photo, or uint8 [h', w', 3] RGB.
-          exemplar_label: its label map, as `label`, of its size h' × w'.
+          exemplar_label: its label map, as `label`, of its size h' × w'; None for the segmenter's guess.
           seed: of the texture noise, 0 .. 2^32-1; the same call gives the same picture.
 
         Returns:
           uint8 [h, w, 3] RGB.
 
         Raises:
-          UserError: a file that cannot be read, a label outside the classes, sizes that do not fit, a model
-            that has diverged.
+          UserError: a file that cannot be read, a label outside the classes, sizes that do not fit, no label
+            map and no segmenter, a model that has diverged.
         """
         check_seed(seed)
         layout = read_layout(self.model, label)
-        exemplar = read_exemplar(self.model, exemplar, exemplar_label)
+        exemplar = self.read_exemplar(exemplar, exemplar_label)
         image = self.model.generate(
             layout.label[None], exemplar.image[None], exemplar.label[None], seed, batched_valid(layout)
         )
         return to_picture(image, layout)
 
-    def explain(self, label, exemplar, exemplar_label, *, scale=None, seed=0):
+    def explain(self, label, exemplar, exemplar_label=None, *, scale=None, seed=0):
         """The attention behind the picture that a call with the same arguments gives.
 
         Args:
@@ -82,7 +139,7 @@ class Synthesizer:
 
         check_seed(seed)
         layout = read_layout(self.model, label)
-        return explain(self.model, layout, read_exemplar(self.model, exemplar, exemplar_label), scale, seed)
+        return explain(self.model, layout, self.read_exemplar(exemplar, exemplar_label), scale, seed)
 
 
 def check_seed(seed):

@@ -6,25 +6,26 @@ from pathlib import Path
 from typing import Any
 
 from mscaflax.commands.argument_types import positive
+from mscaflax.commands.shared import add_workdir, say_guessed
 from mscaflax.errors import UserError
 
 HELP = "mix the styles of several exemplars: a strip, an animation, a ramp, class by class"
 
 _STILL, _MOVING = (".png",), (".webp", ".gif")
 _FRAME_MS = 120
+GUESS = "-"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument("--workdir", required=True, metavar="DIR", help="the folder of `mscaflax train`")
+    add_workdir(parser)
     parser.add_argument("--label", required=True, metavar="PNG", help="the layout: ids or palette colours")
     parser.add_argument("--exemplar", required=True, nargs="+", metavar="IMAGE", help="two photos or more")
     parser.add_argument(
         "--exemplar_label",
-        required=True,
         nargs="+",
         metavar="PNG",
-        help="their label maps, in the same order",
+        help="their label maps, in the same order; - for one that the segmenter guesses (default: all)",
     )
     parser.add_argument(
         "--output", required=True, metavar="FILE", help=".png; .webp or .gif for an animation of the steps"
@@ -63,23 +64,24 @@ def run(args: argparse.Namespace) -> int:
         be written.
     """
     output = _output(args)
-    if len(args.exemplar) != len(args.exemplar_label):
-        raise UserError(
-            f"{len(args.exemplar)} exemplars have {len(args.exemplar_label)} label maps: give one for each"
-        )
+    labels = args.exemplar_label or [GUESS] * len(args.exemplar)
+    if len(args.exemplar) != len(labels):
+        raise UserError(f"{len(args.exemplar)} exemplars have {len(labels)} label maps: give one for each")
     if len(args.exemplar) < 2:
         raise UserError("give at least two exemplars: with one, `mscaflax synthesize` makes the picture")
 
     from mscaflax.apps.blend import Blender
-    from mscaflax.apps.inputs import read_exemplar, read_layout
-    from mscaflax.apps.synthesizer import check_seed
-    from mscaflax.training.model import load_model
+    from mscaflax.apps.inputs import read_layout
+    from mscaflax.apps.synthesizer import Synthesizer, check_seed
 
     check_seed(args.seed)
-    model = load_model(args.workdir, args.step)
-    pairs = zip(args.exemplar, args.exemplar_label, strict=True)
-    exemplars = [read_exemplar(model, *pair) for pair in pairs]
-    pictures = _pictures(args, Blender(model, read_layout(model, args.label), exemplars, args.seed))
+    synthesizer = Synthesizer.from_workdir(args.workdir, args.step)
+    if GUESS in labels:
+        say_guessed(synthesizer)
+    pairs = zip(args.exemplar, labels, strict=True)
+    exemplars = [synthesizer.read_exemplar(photo, None if x == GUESS else x) for photo, x in pairs]
+    layout = read_layout(synthesizer.model, args.label)
+    pictures = _pictures(args, Blender(synthesizer.model, layout, exemplars, args.seed))
     _save(pictures, output)
     print(output)
     return 0

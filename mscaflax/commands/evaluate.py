@@ -9,7 +9,7 @@ from pathlib import Path
 from mscaflax.commands.argument_types import natural, positive, seed
 from mscaflax.errors import UserError
 
-HELP = "measure a trained model: metrics.json, table.md, pairs.json, grid.png"
+HELP = "measure a trained model: metrics.json, table.md, pairs.json, values.json, grid.png"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +38,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--inception",
         metavar="FILE",
         help="pytorch-fid's pt_inception-2015-12-05-6726825d.pth: adds FID, which needs these weights",
+    )
+    parser.add_argument(
+        "--guess_labels",
+        type=seed,
+        metavar="SEED",
+        help="the exemplars' label maps are guesses of the workdir's segmenter of this seed",
+    )
+    parser.add_argument(
+        "--segmenter_seed",
+        type=seed,
+        metavar="SEED",
+        help="the segmenter that judges (default: the config's)",
     )
     parser.add_argument("--step", type=natural, metavar="N", help="checkpoint to take (default: the last)")
     parser.add_argument("--data_dir", metavar="DIR", help="where datasets lie (default: as in the config)")
@@ -71,12 +83,12 @@ def run(args: argparse.Namespace) -> int:
     from mscaflax.data.grids import picture_grid
     from mscaflax.evaluation import overlap, protocol, report, truth
     from mscaflax.evaluation.batches import Batches
-    from mscaflax.evaluation.generation import exemplars
+    from mscaflax.evaluation.generation import GuessesLabels, exemplars
     from mscaflax.evaluation.pairlist import freeze_pairs
     from mscaflax.evaluation.tables import table
     from mscaflax.training.description import stored_fingerprint
     from mscaflax.training.model import load_model
-    from mscaflax.training.segmenter import find_segmenter
+    from mscaflax.training.segmenter import find_segmenter, load_segmenter
 
     output = Path(args.output)
     try:
@@ -106,7 +118,16 @@ def run(args: argparse.Namespace) -> int:
         side_range=data.side_range,
     )
     batches = Batches(args.batch_size)
-    segmenter = find_segmenter(args.workdir)
+    segmenter = find_segmenter(args.workdir, args.segmenter_seed)
+    guesser = None
+    if args.guess_labels is not None:
+        guesser = load_segmenter(args.workdir, args.guess_labels, model.vgg)
+        if segmenter is not None and segmenter.seed == guesser.seed:
+            raise UserError(
+                f"the segmenter of seed {guesser.seed} would judge its own labels: train another one by "
+                f"`mscaflax segmenter --workdir={args.workdir} --seed={guesser.seed + 1}` and give its seed "
+                "as --segmenter_seed, or as --guess_labels"
+            )
     judges = _load_judges(args, data.size, batches, segmenter)
     scenes_size = truth.scenes_size(dataset, source)
     if args.overlap_pairs and not scenes_size:
@@ -129,6 +150,8 @@ def run(args: argparse.Namespace) -> int:
         if scenes_size:
             answers = truth.scene_truth(pairs, wanted, scenes_size, advance=advance)
         spread = model.over(batches.mesh)
+        if guesser is not None:
+            spread = GuessesLabels(spread, guesser.predict)
         evaluation = protocol.evaluate(
             spread,
             pairs,
@@ -140,7 +163,7 @@ def run(args: argparse.Namespace) -> int:
             advance=advance,
         )
         if args.overlap_pairs:
-            by_overlap = overlap.by_overlap(
+            by_overlap, values = overlap.by_overlap(
                 spread,
                 pairs,
                 bins,
@@ -151,19 +174,23 @@ def run(args: argparse.Namespace) -> int:
                 seed=args.seed,
                 advance=advance,
             )
-            evaluation = dataclasses.replace(evaluation, overlap=by_overlap)
+            evaluation = dataclasses.replace(
+                evaluation, overlap=by_overlap, values=evaluation.values | {"overlap": values}
+            )
     found = report.assemble(
         evaluation,
         pairs,
         photos=len(source),
         model=model,
         segmenter=segmenter,
+        guesser=guesser,
         trained_on=stored_fingerprint(args.workdir),
         seconds=time.perf_counter() - started,
     )
     text = table(found, args.workdir)
     grid = picture_grid(report.grid_columns(pairs, evaluation, model.classes, answers))
-    report.write_report(output, found, text, pairs.to_json(), grid)
+    values = report.values_json(evaluation, pairs, bins)
+    report.write_report(output, found, text, pairs.to_json(), values, grid)
     print(text)
     print(f"{output / 'metrics.json'}\n{output / 'grid.png'}")
     return 0

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from mscaflax.commands.shared import add_workdir, say_guessed
 from mscaflax.errors import UserError
 
 HELP = "make a picture from a label map and an exemplar photo"
@@ -11,10 +12,12 @@ HELP = "make a picture from a label map and an exemplar photo"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument("--workdir", required=True, metavar="DIR", help="the folder of `mscaflax train`")
+    add_workdir(parser)
     parser.add_argument("--label", required=True, metavar="PNG", help="the layout: ids or palette colours")
     parser.add_argument("--exemplar", required=True, metavar="IMAGE", help="a photo, whose style to take")
-    parser.add_argument("--exemplar_label", required=True, metavar="PNG", help="the photo's label map")
+    parser.add_argument(
+        "--exemplar_label", metavar="PNG", help="the photo's label map (default: the segmenter guesses it)"
+    )
     parser.add_argument("--output", required=True, metavar="PNG", help="where the picture goes")
     parser.add_argument(
         "--attention", metavar="PNG", help="where a picture goes of which part of the exemplar feeds which"
@@ -43,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
 
     synthesizer = Synthesizer.from_workdir(args.workdir, args.step)
     given = args.label, args.exemplar, args.exemplar_label
+    if args.exemplar_label is None:
+        say_guessed(synthesizer)
     # The attention first: it may not exist, and then nothing is written.
     pictures = {}
     if attention is not None:

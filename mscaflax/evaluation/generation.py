@@ -1,5 +1,7 @@
 """The outputs that are judged: every target's layout under every kind of exemplar."""
 
+import dataclasses
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -25,6 +27,25 @@ class Synthesizes(Protocol):
     ) -> np.ndarray:
         """int [b, h, w], float [-1, 1] [b, h, w, 3], int [b, h, w] to float32 [-1, 1] [b, h, w, 3]."""
         ...
+
+
+@dataclasses.dataclass(frozen=True)
+class GuessesLabels:
+    """A model whose exemplars come without label maps: a segmenter gives them.
+
+    Attributes:
+      model: see `Synthesizes`.
+      predict: float32 [b, h, w, 3] in [-1, 1] to int [b, h, w] in 0..C-1.
+    """
+
+    model: Synthesizes
+    predict: Callable[[np.ndarray], np.ndarray]
+
+    def generate(
+        self, label: np.ndarray, exemplar: np.ndarray, exemplar_label: np.ndarray, seed: int = 0
+    ) -> np.ndarray:
+        """As the model's; `exemplar_label` is not looked at."""
+        return self.model.generate(label, exemplar, self.predict(np.asarray(exemplar)), seed=seed)
 
 
 def exemplars(pairs: PairList) -> dict[str, np.ndarray]:

@@ -87,7 +87,7 @@ def by_overlap(
     weights: Mapping[str, LpipsParams],
     seed: int = 0,
     advance: Advance = ignore_progress,
-) -> dict[str, dict[str, Any]]:
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, np.ndarray]]]:
     """Measures the outputs of each bin against the true answers.
 
     Args:
@@ -102,13 +102,15 @@ def by_overlap(
       advance: called with the number of images finished, of `steps_of` in all.
 
     Returns:
-      By name of the bin: n; overlap, known_pixels and the full-reference metrics, as `summarize` gives them:
-      over all pixels; `masked_`, where the class occurs in the exemplar; `missing_`, where it does not.
+      (means, values), both by name of the bin. Means: n; overlap, known_pixels and the full-reference
+      metrics, as `summarize` gives them: over all pixels; `masked_`, where the class occurs in the exemplar;
+      `missing_`, where it does not.
       A mean over pixels leaves out the pairs that have none; it is None where no pair has any. Empty bins
-      have n = 0 alone.
+      have n = 0 alone. Values: the same metrics, float64 [k]; nothing of empty bins.
     """
     n = len(pairs.names)
     found: dict[str, dict[str, Any]] = {}
+    values_of: dict[str, dict[str, np.ndarray]] = {}
     for name, chosen in bins.items():
         if not len(chosen):
             found[name] = {"n": 0}
@@ -132,7 +134,8 @@ def by_overlap(
         rows = scores["outputs"]
         overlap = class_overlap(labels, exemplar_labels, num_classes)
         rows |= {"overlap": np.diagonal(overlap), "known_pixels": known.mean(axis=(1, 2))}
+        values_of[name] = rows
         found[name] = {"n": len(chosen)} | {
             metric: summarize(values, pairs.photos[targets], seed) for metric, values in rows.items()
         }
-    return found
+    return found, values_of

@@ -91,6 +91,8 @@ class Evaluation:
       segmentation: of `real` targets and by kind of exemplar: pixel_accuracy and mean_iou, see
         `mscaflax.evaluation.label_agreement`. None without a segmenter.
       outputs: by kind of exemplar: uint8 [n, h, w, 3]; those of `random` are for the triples' exemplars a.
+      values: what the means of `metrics`, `truth` and `overlap` are taken over: by one of these names, kind
+        of exemplar or bin, and metric, float64 [n].
       overlap: by class overlap, see `mscaflax.evaluation.overlap`. None where it was not measured.
     """
 
@@ -101,6 +103,7 @@ class Evaluation:
     distances: dict[str, dict[str, Any]] | None
     segmentation: dict[str, Any] | None
     outputs: dict[str, np.ndarray]
+    values: dict[str, dict[str, dict[str, np.ndarray]]]
     overlap: dict[str, dict[str, Any]] | None = None
 
 
@@ -182,6 +185,7 @@ def evaluate(
         }
 
     known = {kind: {"known_pixels": mask.mean(axis=(1, 2))} for kind, mask in masks.items()}
+    known_scores = {} if truth is None else {kind: known[kind] | exact[kind] for kind in outputs}
     segmentation = None
     if judges.predict is not None:
         images = {"real": targets} | outputs
@@ -189,11 +193,12 @@ def evaluate(
     return Evaluation(
         metrics=rows(scores),
         real=real,
-        truth=None if truth is None else rows({kind: known[kind] | exact[kind] for kind in outputs}),
+        truth=None if truth is None else rows(known_scores),
         swap=_swap_test(pairs, made, truth or {}, num_classes, seed),
         distances=_distances(targets, outputs, judges.extractors, seed, walk),
         segmentation=segmentation,
         outputs=outputs,
+        values={"metrics": scores, "truth": known_scores},
     )
 
 

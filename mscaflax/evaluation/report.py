@@ -1,4 +1,4 @@
-"""The files of an evaluation: metrics.json, table.md, pairs.json and grid.png, each whole or not at all."""
+"""The files of an evaluation, each whole or not at all: see `write_report`."""
 
 import dataclasses
 import importlib.metadata
@@ -43,6 +43,7 @@ def assemble(
     photos: int,
     model: Any,
     segmenter: Any = None,
+    guesser: Any = None,
     trained_on: str | None = None,
     seconds: float,
 ) -> dict[str, Any]:
@@ -53,13 +54,14 @@ def assemble(
       photos: how many photos the split has.
       model: the `mscaflax.training.model.Model` that was evaluated.
       segmenter: the `mscaflax.training.segmenter.Segmenter` that judged, if one did.
+      guesser: the Segmenter that gave the exemplars' label maps; None where they are the dataset's.
       trained_on: fingerprint of the dataset that the model was trained on, if it is known.
       seconds: how long it took.
     """
     found = {
         field.name: getattr(evaluation, field.name)
         for field in dataclasses.fields(evaluation)
-        if field.name != "outputs"
+        if field.name not in ("outputs", "values")
     }
     return found | {
         "config": json.loads(config_to_json(model.config)),
@@ -77,12 +79,16 @@ def assemble(
             "sha256": pairs.sha256(),
         },
         "seconds": round(seconds, 1),
-        "segmenter": segmenter
-        and {"seed": segmenter.seed, "step": segmenter.step, "scores": segmenter.scores},
+        "segmenter": _described(segmenter),
+        "exemplar_labels_by": _described(guesser),
         "size": model.config.data.size,
         "step": model.step,
         "versions": versions(),
     }
+
+
+def _described(segmenter):
+    return segmenter and {"seed": segmenter.seed, "step": segmenter.step, "scores": segmenter.scores}
 
 
 def grid_columns(
@@ -119,16 +125,38 @@ def grid_columns(
     return columns
 
 
-def write_report(
-    folder: Path, report: Mapping[str, Any], text: str, pairs_json: str, grid: Image.Image
-) -> None:
-    """Writes the four files into an existing folder; metrics.json, which vouches for the rest, comes last.
+def values_json(evaluation: Evaluation, pairs: PairList, bins: Mapping[str, np.ndarray]) -> str:
+    """Every value that the means are taken over, as JSON; so two models can be compared pair by pair.
 
-    `text` is the report as a table, `pairs_json` that of `PairList.to_json`.
+    `metrics` and `truth` hold, by kind of exemplar and metric, one value per pair of pairs.json, in its
+    order; `overlap` by bin and metric, one per pair of the bin, which `bins` names: [target, exemplar],
+    places in pairs.json. `photos` are those of the targets. Six decimals; null where a pair has no value.
+    """
+
+    def plain(values):
+        return [round(float(x), 6) if np.isfinite(x) else None for x in values]
+
+    found: dict[str, Any] = {
+        group: {kind: {metric: plain(values) for metric, values in row.items()} for kind, row in rows.items()}
+        for group, rows in evaluation.values.items()
+    }
+    found |= {"pairs_sha256": pairs.sha256(), "photos": pairs.photos.tolist()}
+    found["bins"] = {name: chosen.tolist() for name, chosen in bins.items()}
+    return json.dumps(found, sort_keys=True, allow_nan=False) + "\n"
+
+
+def write_report(
+    folder: Path, report: Mapping[str, Any], text: str, pairs_json: str, values: str, grid: Image.Image
+) -> None:
+    """Writes metrics.json, table.md, pairs.json, values.json and grid.png into an existing folder.
+
+    metrics.json, which vouches for the rest, comes last. `text` is the report as a table, `pairs_json` that
+    of `PairList.to_json`, `values` of `values_json`.
     """
     picture = io.BytesIO()
     grid.save(picture, "PNG", optimize=True)
     write_atomically(folder / "pairs.json", pairs_json)
+    write_atomically(folder / "values.json", values)
     write_atomically(folder / "grid.png", picture.getvalue())
     write_atomically(folder / "table.md", text)
     content = json.dumps(report, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"

@@ -181,6 +181,10 @@ def _segmentation(found: Mapping[str, Any] | None, workdir: str) -> list[str]:
     ]
 
 
+def _guessed(guesser: Mapping[str, Any]) -> list[str]:
+    return [f"The exemplars' label maps are guesses of the segmenter of seed {guesser['seed']}.", ""]
+
+
 def table(report: Mapping[str, Any], workdir: str) -> str:
     """The report as Markdown.
 
@@ -188,7 +192,9 @@ def table(report: Mapping[str, Any], workdir: str) -> str:
       report: what metrics.json holds.
       workdir: of the model, for the command that adds what is missing.
     """
+    guesser = report["exemplar_labels_by"]
     lines = [
+        *([] if guesser is None else _guessed(guesser)),
         *_main(report),
         *_truth(report["truth"]),
         *_overlap(report["overlap"]),

@@ -15,7 +15,13 @@ import jax
 import jax.numpy as jnp
 
 from mscaflax.nets.layers import EdgeConv, average_pool, layer_norm
-from mscaflax.nets.msca import Alignment, MaskedSpatialChannelAttention, distribute
+from mscaflax.nets.msca import (
+    HIDDEN,
+    Alignment,
+    MaskedSpatialChannelAttention,
+    distribute,
+    visible_mean,
+)
 
 LATENT = 64  # channels of the variational baseline's code
 DENSE_SCALE = 2  # the dense correspondence is computed at a quarter of the resolution
@@ -32,6 +38,7 @@ class AlignmentInputs:
       exemplar_map: [b, h', w'] int in 0..C, the exemplar's label map.
       target_map: [b, h, w] int in 0..C, the target's.
       coverage: None, or [b, h, w, 1] float32 per scale: the share of content in each target position.
+      visible: None, or [b, h', w', 1] float32 per scale: the share of each exemplar position to be used.
       keys: None, or [b] random keys; without them nothing is drawn.
     """
 
@@ -41,13 +48,14 @@ class AlignmentInputs:
     exemplar_map: Any
     target_map: Any
     coverage: tuple
+    visible: tuple
     keys: Any = None
 
 
 def msca_parameters(image_channels, label_channels, num_regions, gate_channels=32):
     """Parameters of MaskedSpatialChannelAttention at one scale: what the baselines are given, too."""
     n, m, k = image_channels, label_channels, num_regions
-    return (n + m) * k + 2 + 8 * k + (2 * m + 9) * gate_channels + gate_channels + gate_channels + 1
+    return (n + m) * k + 2 + 8 * k + (2 * m + 11) * gate_channels + gate_channels + gate_channels + 1
 
 
 def hidden_width(parameters, inputs, outputs):
@@ -110,6 +118,7 @@ class MscaAligner(Aligner):
                     inputs.exemplar_labels[scale],
                     inputs.target_labels[scale],
                     inputs.coverage[scale],
+                    inputs.visible[scale],
                 )
             )
         return tuple(alignments), jnp.zeros((), jnp.float32)
@@ -126,9 +135,10 @@ class GlobalAligner(Aligner):
                 alignments.append(None)
                 continue
             image = inputs.images[scale].astype(jnp.float32)
-            mean = image.mean(axis=(1, 2))
+            visible = inputs.visible[scale]
+            mean = visible_mean(image, visible)
             # The floor under the root keeps its derivative finite where a channel is constant.
-            deviation = jnp.sqrt(((image - mean[:, None, None]) ** 2).mean(axis=(1, 2)) + 1e-6)
+            deviation = jnp.sqrt(visible_mean((image - mean[:, None, None]) ** 2, visible) + 1e-6)
             style = jnp.concatenate([mean, deviation], axis=-1).astype(self.dtype)
             style = self.perceptron(style, scale, f"scale{scale}")
             alignments.append(_everywhere(style, inputs.target_labels[scale]))
@@ -146,7 +156,8 @@ class VariationalAligner(Aligner):
         coarsest = inputs.images[-1]
         n = coarsest.shape[-1]
         hidden = max(1, round(budget / (9 * n + 1 + 2 * LATENT)))
-        x = nn.relu(EdgeConv(hidden, dtype=self.dtype, name="encoder")(coarsest)).mean(axis=(1, 2))
+        x = nn.relu(EdgeConv(hidden, dtype=self.dtype, name="encoder")(coarsest))
+        x = visible_mean(x, inputs.visible[-1])
         code = nn.Dense(2 * LATENT, dtype=self.dtype, name="code")(x).astype(jnp.float32)
         mean, log_variance = jnp.split(code, 2, axis=-1)
         divergence = 0.5 * (jnp.exp(log_variance) + mean * mean - 1 - log_variance).sum(axis=-1).mean()
@@ -173,6 +184,8 @@ class ClassAligner(Aligner):
             jax.nn.one_hot(labels, self.num_classes + 1, dtype=jnp.float32)
             for labels in (inputs.exemplar_map, inputs.target_map)
         )
+        if inputs.visible[0] is not None:
+            exemplar = exemplar * inputs.visible[0]
         alignments = []
         for scale, on in enumerate(self.scales):
             if scale:
@@ -183,7 +196,7 @@ class ClassAligner(Aligner):
             image = inputs.images[scale].astype(jnp.float32)
             area = exemplar.sum(axis=(1, 2))[..., None]
             means = jnp.einsum("bhwc,bhwn->bcn", exemplar, image) / jnp.maximum(area, 1e-6)
-            means = jnp.where(area > 0, means, image.mean(axis=(1, 2))[:, None])
+            means = jnp.where(area > 0, means, visible_mean(image, inputs.visible[scale])[:, None])
             values = self.perceptron(means.astype(self.dtype), scale, f"scale{scale}")
             alignments.append(Alignment(distribute(target, values), target, values))
         return tuple(alignments), jnp.zeros((), jnp.float32)
@@ -214,7 +227,10 @@ class DenseAligner(Aligner):
         query_bqd = _flat(jnp.einsum("bhwm,md->bhwd", target, w_c))
         key_bpd = _flat(jnp.einsum("bhwm,md->bhwd", exemplar, w_c) + jnp.einsum("bhwn,nd->bhwd", image, w_x))
         logits_bqp = jnp.einsum("bqd,bpd->bqp", query_bqd, key_bpd).astype(jnp.float32) * width**-0.5
-        weights_bqp = jax.nn.softmax(temperature * logits_bqp, axis=-1)
+        logits_bqp = temperature * logits_bqp
+        if inputs.visible[at] is not None:
+            logits_bqp = logits_bqp + jnp.log(jnp.maximum(_flat(inputs.visible[at]), HIDDEN)).mT
+        weights_bqp = jax.nn.softmax(logits_bqp, axis=-1)
         alignments = []
         for scale, on in enumerate(self.scales):
             if not on:

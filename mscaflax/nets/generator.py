@@ -129,6 +129,7 @@ class SynthesisNetwork(nn.Module):
         exemplar_label,
         valid=None,
         keys=None,
+        visible=None,
     ):
         """Aligns the exemplar with the target at every scale.
 
@@ -141,14 +142,23 @@ class SynthesisNetwork(nn.Module):
           label, exemplar_label: the label maps themselves.
           valid: None or [b, h, w] bool, False where the target's map is padding.
           keys: [b] random keys, or None, with which nothing is drawn.
+          visible: None or [b, h', w'] bool, False where the exemplar may not be used.
 
         Returns:
           (a tuple of one Alignment, or None, where the scale is off, per scale; the divergence of the code).
         """
         images = self.image_encoder(exemplar, taps, statistics)
-        coverage = coverage_pyramid(valid, self.num_scales)
         return self.aligner(
-            AlignmentInputs(images, exemplar_labels, target_labels, exemplar_label, label, coverage, keys)
+            AlignmentInputs(
+                images,
+                exemplar_labels,
+                target_labels,
+                exemplar_label,
+                label,
+                coverage=coverage_pyramid(valid, self.num_scales),
+                visible=coverage_pyramid(visible, self.num_scales),
+                keys=keys,
+            )
         )
 
     def decode(self, alignments, target_labels, noise_keys=None, valid=None, training=False):
@@ -187,7 +197,16 @@ class SynthesisNetwork(nn.Module):
         return tuple(x * strength for x, strength in zip(maps, self.synthesis_noise, strict=True))
 
     def __call__(
-        self, label, exemplar, exemplar_label, taps, statistics, noise_keys=None, valid=None, training=False
+        self,
+        label,
+        exemplar,
+        exemplar_label,
+        taps,
+        statistics,
+        noise_keys=None,
+        valid=None,
+        training=False,
+        visible=None,
     ):
         """One forward pass.
 
@@ -201,6 +220,7 @@ class SynthesisNetwork(nn.Module):
           valid: None or [b, h, w] bool, False where the target's map is padding.
           training: whether `vae` draws its code by the noise keys, or takes its mean; and whether the noise
             maps have their full strength, or that of `synthesis_noise`.
+          visible: None or [b, h', w'] bool, False where the exemplar may not be used.
 
         Returns:
           A Synthesis.
@@ -216,6 +236,7 @@ class SynthesisNetwork(nn.Module):
             exemplar_label,
             valid,
             noise_keys if training else None,
+            visible,
         )
         image = self.decode(alignments, target_labels, noise_keys, valid, training)
         return Synthesis(image, alignments, divergence)

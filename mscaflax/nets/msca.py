@@ -13,6 +13,8 @@ import jax.numpy as jnp
 
 from mscaflax.nets.layers import layer_norm
 
+HIDDEN = 1e-30  # what a position that is not visible counts, against 1: nothing beside any logit
+
 
 @flax.struct.dataclass
 class Alignment:
@@ -44,9 +46,24 @@ def distribute(assignment_bhwk, values_bkn):
     return jnp.einsum("bhwk,bkn->bhwn", assignment_bhwk.astype(values_bkn.dtype), values_bkn)
 
 
-def spatial_attention(logits_bhwk):
-    """α: softmax of each region's logits over the exemplar's positions, float32."""
-    return jax.nn.softmax(logits_bhwk.astype(jnp.float32), axis=(1, 2))
+def spatial_attention(logits_bhwk, visible_bhw1=None):
+    """α: softmax of each region's logits over the exemplar's positions, float32.
+
+    `visible_bhw1`: None, or float32 in [0, 1], the share of each position that may be looked at: α is
+    proportional to it.
+    """
+    logits = logits_bhwk.astype(jnp.float32)
+    if visible_bhw1 is not None:
+        logits = logits + jnp.log(jnp.maximum(visible_bhw1, HIDDEN))
+    return jax.nn.softmax(logits, axis=(1, 2))
+
+
+def visible_mean(x_bhwn, visible_bhw1=None):
+    """Mean over the positions, each weighed by how much of it is visible (None: all): [b, n], x's dtype."""
+    if visible_bhw1 is None:
+        return x_bhwn.mean(axis=(1, 2))
+    weight = visible_bhw1 / jnp.maximum(visible_bhw1.sum(axis=(1, 2), keepdims=True), HIDDEN)
+    return jnp.einsum("bhw,bhwn->bn", weight[..., 0].astype(x_bhwn.dtype), x_bhwn)
 
 
 def channel_attention(logits_bhwk):
@@ -74,7 +91,7 @@ class MaskedSpatialChannelAttention(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, image_bhwn, exemplar_label_bhwm, target_label_bhwm, coverage=None):
+    def __call__(self, image_bhwn, exemplar_label_bhwm, target_label_bhwm, coverage=None, visible=None):
         """Aligns the exemplar's features with the target's layout.
 
         Args:
@@ -83,6 +100,7 @@ class MaskedSpatialChannelAttention(nn.Module):
           target_label_bhwm: F_c1, label features of the target, its own h and w.
           coverage: None, or [b, h, w, 1] float32, the share of content in each target position; padding
             has no weight in γ.
+          visible: None, or [b, h, w, 1] float32, the share of each exemplar position that may be used.
 
         Returns:
           An Alignment.
@@ -101,24 +119,32 @@ class MaskedSpatialChannelAttention(nn.Module):
 
         label_logits = jnp.einsum("bhwm,mk->bhwk", layer_norm(exemplar_label_bhwm.astype(self.dtype)), w_c)
         image_logits = jnp.einsum("bhwn,nk->bhwk", layer_norm(image), w_x)
-        alpha = spatial_attention(a * (image_logits + label_logits).astype(jnp.float32))
+        alpha = spatial_attention(a * (image_logits + label_logits).astype(jnp.float32), visible)
         target_logits = jnp.einsum("bhwm,mk->bhwk", layer_norm(target_label_bhwm.astype(self.dtype)), w_c)
         beta = channel_attention(b * target_logits.astype(jnp.float32))
 
         regions = values = jnp.einsum("bhwk,bhwn->bkn", alpha.astype(self.dtype), image)
         if self.masking:
-            gamma = self._gate(alpha, beta, exemplar_label_bhwm, target_label_bhwm, coverage)
+            gamma = self._gate(
+                (alpha, exemplar_label_bhwm, label_logits),
+                (beta, target_label_bhwm, target_logits),
+                coverage,
+            )
             gate = gamma[..., None].astype(self.dtype)
             masked = gate * values
             if self.mask_fill == "global":
-                masked = masked + (1 - gate) * image.mean(axis=(1, 2))[:, None, :]
+                masked = masked + (1 - gate) * visible_mean(image, visible)[:, None, :]
             values = masked
         else:
             gamma = jnp.ones((image.shape[0], self.num_regions), jnp.float32)
         return Alignment(distribute(beta, values), beta, values, alpha, gamma, regions)
 
-    def _gate(self, alpha, beta, exemplar_label, target_label, coverage):
-        """γ [b, k] from what each region is, who takes it, how much is taken and which region it is."""
+    def _gate(self, exemplar, target, coverage):
+        """γ [b, k] from what each region is, who takes it, how like they are, and which region it is.
+
+        Each scene as (its attention [b, h, w, k], its label features, its label logits [b, h, w, k]).
+        """
+        (alpha, exemplar_label, exemplar_logits), (beta, target_label, target_logits) = exemplar, target
         taken = beta if coverage is None else beta * coverage
         positions = beta.shape[1] * beta.shape[2] if coverage is None else coverage.sum(axis=(1, 2))
         demand = taken.sum(axis=(1, 2))
@@ -131,9 +157,15 @@ class MaskedSpatialChannelAttention(nn.Module):
         )
         consumer_is = consumed / (demand[..., None] + 1e-6)
         share = (demand / positions * self.num_regions)[..., None]
+        # Whether a region is what its takers are is a comparison, which a small perceptron on both sides'
+        # features would have to learn class by class; classes that the exemplar lacks are rare in training.
+        likeness = (layer_norm(region_is) * layer_norm(consumer_is)).mean(axis=-1, keepdims=True)
+        offered = (alpha * exemplar_logits.astype(jnp.float32)).sum(axis=(1, 2))
+        wanted = (taken * target_logits.astype(jnp.float32)).sum(axis=(1, 2)) / (demand + 1e-6)
+        match = jnp.concatenate([likeness, (wanted - offered)[..., None]], axis=-1)
         embedding = self.param("region_embedding", nn.initializers.normal(1.0), (self.num_regions, 8))
         embedding = jnp.broadcast_to(embedding[None], (alpha.shape[0], *embedding.shape))
-        inputs = jnp.concatenate([region_is, consumer_is, share, embedding], axis=-1)
+        inputs = jnp.concatenate([region_is, consumer_is, share, match, embedding], axis=-1)
         hidden = nn.relu(nn.Dense(self.gate_channels, name="gate_hidden")(inputs))
         # The bias of +2 opens every region at the start: sigmoid(2) is 0.88.
         logit = nn.Dense(1, bias_init=nn.initializers.constant(2.0), name="gate_out")(hidden)

@@ -57,6 +57,7 @@ class Experiment:
       seed: root of every random key.
       size: side of the training patches.
       accumulate: parts of the batch that a step works through one after the other.
+      hidden_share: share of the examples whose exemplar hides half of its classes from the alignment.
       both_directions: whether examples 2i and 2i+1 of a batch are one pair, either way round.
       dtype: compute dtype of the frozen VGG.
     """
@@ -70,6 +71,7 @@ class Experiment:
     seed: int
     size: int
     accumulate: int
+    hidden_share: float
     both_directions: bool
     dtype: Any
 
@@ -115,6 +117,8 @@ def build_experiment(config, num_classes):
             f"at least {2 * network.size_multiple}"
         )
     _check_discriminator(config.discriminator, config.data.size)
+    if not 0 <= config.data.hidden_share <= 1:
+        raise UserError(f"config.data.hidden_share is {config.data.hidden_share}; it must lie in 0..1")
     taps = tuple(config.loss.perceptual_taps)
     if len(taps) != len(TAP_CHANNELS):
         raise UserError(
@@ -154,6 +158,7 @@ def build_experiment(config, num_classes):
         seed=config.seed,
         size=config.data.size,
         accumulate=config.train.accumulate,
+        hidden_share=config.data.hidden_share,
         both_directions=config.data.both_directions,
         dtype=dtype,
     )

@@ -16,10 +16,40 @@ from mscaflax.training.sharding import (
 )
 from mscaflax.training.state import init_state, neutral_statistics, stream_key
 
+HIDING = 0x41DE  # parts the keys of the hidden classes from those of the noise
+
 
 def example_keys(key, count):
     """One random key per example of the global batch, the same on any number of devices."""
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
+
+
+def visible_exemplars(experiment, exemplar_label, keys):
+    """Hides classes of exemplars, as if their scenes had none, so that training meets classes that lack.
+
+    Patches of one photo share nearly all their classes; the exemplar of another scene does not. So of a share
+    of the examples each class of the exemplar is hidden with probability 1/2; what is left gives the style.
+
+    Args:
+      experiment: Experiment; `hidden_share` is the share.
+      exemplar_label: [b, h, w] int in 0..C.
+      keys: [b] random keys.
+
+    Returns:
+      [b, h, w] bool, False where the exemplar may not be used; at least 1/16 of each is True. None if the
+      share is 0.
+    """
+    if not experiment.hidden_share:
+        return None
+
+    def one(label, key):
+        chosen, classes = jax.random.split(jax.random.fold_in(key, HIDING))
+        hides = jax.random.bernoulli(chosen, experiment.hidden_share)
+        hidden = hides & jax.random.bernoulli(classes, 0.5, (experiment.network.num_classes + 1,))
+        visible = ~hidden[label]
+        return visible | (visible.mean() < 1 / 16)
+
+    return jax.vmap(one)(exemplar_label, keys)
 
 
 def photo_taps(experiment, vgg, batch):
@@ -59,11 +89,12 @@ def gradients(experiment, state, vgg, batch, keys):
     """
     image, label = batch["image"], batch["label"]
     exemplar_taps, real_taps = photo_taps(experiment, vgg, batch)
+    visible = visible_exemplars(experiment, batch["exemplar_label"], keys)
 
     def generate(params):
         synthesis = experiment.network.apply(
             {"params": params}, label, batch["exemplar"], batch["exemplar_label"], exemplar_taps,
-            state.statistics, keys, training=True,
+            state.statistics, keys, training=True, visible=visible,
         )  # fmt: skip
         return synthesis.image, synthesis.divergence
 

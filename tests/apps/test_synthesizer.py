@@ -42,6 +42,35 @@ def picture(synthesizer, layout, exemplar):
     return synthesizer(layout, *exemplar)
 
 
+class HalfAndHalf:
+    """A stand-in for a segmenter: class 1 above, class 2 below."""
+
+    def predict(self, images):
+        maps = np.ones(images.shape[:3], np.int32)
+        maps[:, images.shape[1] // 2 :] = 2
+        return maps
+
+
+def test_a_photo_without_label_map_has_the_segmenters(tiny_run, layout, exemplar):
+    synthesizer = Synthesizer.from_workdir(tiny_run)
+    synthesizer.__dict__["segmenter"] = HalfAndHalf()
+    photo = exemplar[0]
+    guess = synthesizer.segment(photo)
+    assert guess.shape == photo.shape[:2] and guess.dtype == np.int32
+    assert (guess[: len(guess) // 2] == 1).all() and (guess[len(guess) // 2 :] == 2).all()
+    read = synthesizer.read_exemplar(photo)
+    assert read.guessed and not synthesizer.read_exemplar(photo, guess).guessed
+    np.testing.assert_array_equal(synthesizer(layout, photo), synthesizer(layout, photo, guess))
+    assert np.abs(synthesizer(layout, photo).astype(int) - synthesizer(layout, *exemplar)).max() > 1
+
+
+def test_without_a_segmenter_a_photo_needs_its_label_map(synthesizer, layout, exemplar, tiny_run):
+    with pytest.raises(UserError, match=f"mscaflax segmenter --workdir={tiny_run}"):
+        synthesizer(layout, exemplar[0])
+    with pytest.raises(UserError, match="no workdir"):
+        Synthesizer(synthesizer.model).segment(exemplar[0])
+
+
 def test_any_size(picture):
     assert picture.shape == (50, 70, 3) and picture.dtype == np.uint8
     assert picture.std() > 2

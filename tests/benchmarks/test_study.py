@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mscaflax.config import load_config
@@ -89,6 +90,36 @@ def test_tables_hold_the_numbers(tmp_path):
     each = next(row for row in found if row[0] == "gap-seed0")
     assert each[1] == "0.5000 (0.4900–0.5100)"
     assert any(row[:3] == ["msca-seed0", "1,234,567", "89"] for row in found)
+
+
+def pair_values(shift, pairs="a"):
+    """Values of 40 pairs that vary far more than what the runs differ by."""
+    wide = np.random.default_rng(0).normal(size=40)
+    row = {"lpips_alex": (wide + shift).tolist(), "psnr": (10 * wide - shift).tolist()}
+    return {
+        "pairs_sha256": pairs, "photos": list(range(40)), "bins": {"few": [[i, 0] for i in range(40)]},
+        "truth": {"random": row}, "metrics": {"cross": row}, "overlap": {"few": row},
+    }  # fmt: skip
+
+
+def test_differences_of_pairs_are_narrower_than_of_means():
+    runs = [pair_values(0.0), pair_values(0.02)]
+    found = tables.paired(runs, [pair_values(0.11)], "truth", "random", "lpips_alex")
+    assert found["mean"] == pytest.approx(0.10) and found["low"] == pytest.approx(found["high"], abs=1e-6)
+    assert tables.paired(runs, [pair_values(0.11)], "overlap", "few", "psnr")["mean"] == pytest.approx(-0.10)
+    text = tables.differences({"msca": runs, "gap": [pair_values(0.11)]}, ["msca", "gap", "vae"])
+    assert next(row for row in rows("\n".join(text)) if row[0] == "gap against msca")[1] == "2, 1"
+    assert "vae" not in "".join(text)
+    with pytest.raises(ValueError, match="different pairs"):
+        tables.paired(runs, [pair_values(0.0, "b")], "truth", "random", "psnr")
+
+
+def test_kept_values_are_those_that_are_compared():
+    values = pair_values(0.0)
+    values["truth"]["retrieved"] = values["truth"]["random"]
+    values["truth"]["random"] = values["truth"]["random"] | {"ssim": [1.0]}
+    kept = study.compared_values(values)
+    assert kept == pair_values(0.0)
 
 
 def test_a_run_of_another_plan_is_not_done(tmp_path, monkeypatch):

@@ -27,19 +27,33 @@ def photo(seed):
 
 
 class Model:
-    """A stand-in for a trained model: the answer is the mean colour of the exemplar."""
+    """A stand-in for a trained model: the exemplar's mean colour, darker by the sky of its map."""
 
     config = ConfigDict(
         {"data": {"name": "toy", "data_dir": "", "val_split": "val", "size": 16, "side_range": (0.5, 1.0)}}
     )
     classes = CLASSES
     step = 3
+    vgg = None
 
     def over(self, mesh):
         return self
 
     def generate(self, label, exemplar, exemplar_label, seed=0):
-        return np.broadcast_to(exemplar.mean((1, 2), keepdims=True), exemplar.shape)
+        sky = (exemplar_label == 0).mean((1, 2))[:, None, None, None]
+        return np.broadcast_to(exemplar.mean((1, 2), keepdims=True) * (1 - sky) - sky, exemplar.shape)
+
+
+class Guesser:
+    """A stand-in for a segmenter, which sees the sky everywhere."""
+
+    step, scores = 1, {"mean_iou": 0.1}
+
+    def __init__(self, seed):
+        self.seed = seed
+
+    def predict(self, images):
+        return np.zeros(images.shape[:3], np.int32)
 
 
 @pytest.fixture
@@ -62,14 +76,15 @@ def evaluate(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, checkpoint.__name__, checkpoint)
     monkeypatch.setattr("mscaflax.data.datasets.open_dataset", open_dataset)
     segmenters = types.ModuleType("mscaflax.training.segmenter")
-    segmenters.find_segmenter = lambda workdir: None
+    segmenters.find_segmenter = lambda workdir, seed=None: run.judge
+    segmenters.load_segmenter = lambda workdir, seed, vgg: Guesser(seed)
     monkeypatch.setitem(sys.modules, segmenters.__name__, segmenters)
     monkeypatch.setattr(protocol, "load_judges", lambda *args: Judges())
 
     def run(output, *arguments):
         return main(["evaluate", f"--workdir={tmp_path}", f"--output={tmp_path / output}", *arguments])
 
-    run.opened, run.photos, run.fingerprint = opened, 4, "f"
+    run.opened, run.photos, run.fingerprint, run.judge = opened, 4, "f", None
     return run
 
 
@@ -92,6 +107,22 @@ def test_the_same_command_gives_the_same_files_but_for_the_seconds(evaluate, tmp
     assert evaluate("third", "--pairs=5", "--seed=1") == 0
     other = json.loads((tmp_path / "third" / "metrics.json").read_text())
     assert other["pairs"]["sha256"] != reports[0]["pairs"]["sha256"]
+
+
+def test_exemplars_without_label_maps(evaluate, tmp_path, capsys):
+    assert evaluate("true", "--pairs=5") == 0
+    assert evaluate("guessed", "--pairs=5", "--guess_labels=3") == 0
+    true, guessed = (
+        json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("true", "guessed")
+    )
+    assert true["exemplar_labels_by"] is None and guessed["exemplar_labels_by"]["seed"] == 3
+    # All sky: the toy model answers in black.
+    assert guessed["metrics"]["self"]["psnr"]["mean"] < true["metrics"]["self"]["psnr"]["mean"]
+    assert true["pairs"] == guessed["pairs"]
+    assert "guesses of the segmenter of seed 3" in (tmp_path / "guessed" / "table.md").read_text()
+    evaluate.judge = Guesser(3)
+    assert evaluate("own", "--pairs=5", "--guess_labels=3") == 2
+    assert "would judge its own labels" in capsys.readouterr().err and not list((tmp_path / "own").iterdir())
 
 
 def test_results_tell_which_photos_they_are_of(evaluate, tmp_path):

@@ -87,14 +87,15 @@ def test_known_and_missing_pixels_are_told_apart(scene_pairs, bins):
             answers[scene_pairs.labels[target].tobytes(), exemplar.tobytes()] = image
     weights = reconstruction.load_lpips_weights(["alex"])
     done = []
-    found = overlap.by_overlap(
+    found, values_of = overlap.by_overlap(
         Grey(answers), scene_pairs, bins, CLASSES,
         size=RENDER_SIZE, batches=Batches(4), weights=weights, advance=done.append,
     )  # fmt: skip
     assert sum(done) == overlap.steps_of(bins, weights)
     shares = []
     for name, values in found.items():
-        assert values["n"] == len(bins[name])
+        assert values["n"] == len(bins[name]) == len(values_of[name]["psnr"])
+        assert values["psnr"]["mean"] == pytest.approx(values_of[name]["psnr"].mean(), abs=1e-6)
         shares.append(values["overlap"]["mean"])
         if values["masked_psnr"] is not None:
             # As good as equal: the error counts as one level in one value of the image.
@@ -110,4 +111,4 @@ def test_a_list_without_pairs_of_a_bin_says_so(scene_pairs):
     assert [len(chosen) for chosen in bins.values()] == [0, 0, 2]
     empty = {"under a third": bins["under a third"]}
     found = overlap.by_overlap(None, alike, empty, CLASSES, size=RENDER_SIZE, batches=Batches(4), weights={})
-    assert found == {"under a third": {"n": 0}}
+    assert found == ({"under a third": {"n": 0}}, {})

@@ -1,4 +1,5 @@
 import json
+import statistics
 import types
 
 import pytest
@@ -37,8 +38,18 @@ def test_report_files(pairs, evaluation, value, toy_classes, tmp_path):
     assert value["seconds"] == 1.3 and value["pairs"]["sha256"] == pairs.sha256() and value["versions"]["jax"]
     grid = picture_grid(report.grid_columns(pairs, evaluation, toy_classes, rows=3), min_cell=12)
     text = table(value, "runs/toy")
-    report.write_report(tmp_path, value, text, pairs.to_json(), grid)
-    assert {p.name for p in tmp_path.iterdir()} == {"metrics.json", "pairs.json", "table.md", "grid.png"}
+    values = report.values_json(evaluation, pairs, {})
+    report.write_report(tmp_path, value, text, pairs.to_json(), values, grid)
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "metrics.json", "pairs.json", "values.json", "table.md", "grid.png"
+    }  # fmt: skip
+    values = json.loads((tmp_path / "values.json").read_text())
+    assert values["photos"] == pairs.photos.tolist() and values["pairs_sha256"] == pairs.sha256()
+    for metric, mean in value["metrics"]["cross"].items():
+        if metric != "n":
+            assert statistics.mean(values["metrics"]["cross"][metric]) == pytest.approx(
+                mean["mean"], abs=2e-6
+            )
     assert json.loads((tmp_path / "metrics.json").read_text()) == value
     assert (tmp_path / "table.md").read_text() == text
     assert (tmp_path / "pairs.json").read_text() == pairs.to_json()

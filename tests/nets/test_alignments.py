@@ -32,6 +32,7 @@ def inputs():
         exemplar_map=exemplar_map,
         target_map=rng.integers(0, CLASSES + 1, (B, *SIZE)).astype(np.int32),
         coverage=(None,) * 4,
+        visible=(None,) * 4,
     )
 
 
@@ -74,6 +75,7 @@ def test_shapes_and_parameters_of_all_are_alike(name, run):
             jnp.zeros((1, 64, 64), jnp.int32),
             jnp.zeros((1, 64, 64), jnp.int32),
             (None,) * 5,
+            (None,) * 5,
         )
         return sum(x.size for x in jax.tree.leaves(jax.eval_shape(net.init, jax.random.key(0), example)))
 
@@ -102,6 +104,30 @@ def test_the_exemplar_moves_every_scale(name, run, inputs):
     gradients = jax.grad(total)(inputs.images)
     moved = [float(np.abs(g).max()) > 1e-6 for g in gradients]
     assert moved == ([False, False, False, True] if name == "vae" else [True] * 4)
+
+
+@pytest.mark.parametrize("name", sorted(set(ALIGNMENTS) - {"vae"}))
+def test_what_is_hidden_moves_nothing(name, run, inputs):
+    """The right half of the exemplar is hidden; `vae` sees it through its convolution's border alone."""
+    hidden = np.ones((B, *EXEMPLAR, 1), np.float32)
+    hidden[:, :, 8:] = 0
+    visible = tuple(hidden[:, :: 2**i, :: 2**i] for i in range(4))
+    other = tuple(np.where(v > 0, x, 7 * x + 1) for x, v in zip(inputs.images, visible, strict=True))
+    net, params = build(name), run(name)[0]
+    align = jax.jit(lambda inputs: net.apply({"params": params}, inputs)[0])
+    found, same = (align(inputs.replace(images=x, visible=visible)) for x in (inputs.images, other))
+    seen = align(inputs.replace(images=other))
+    for a, b, c in zip(found, same, seen, strict=True):
+        np.testing.assert_allclose(a.features, b.features, rtol=1e-5, atol=1e-5)
+        assert np.abs(b.features - c.features).max() > 1e-2
+
+
+def test_all_visible_is_as_if_nothing_was_said(run, inputs):
+    everything = tuple(np.ones((B, EXEMPLAR[0] >> i, EXEMPLAR[1] >> i, 1), np.float32) for i in range(4))
+    for name in ALIGNMENTS:
+        found, _ = build(name).apply({"params": run(name)[0]}, inputs.replace(visible=everything))
+        for a, b in zip(found, run(name)[1], strict=True):
+            np.testing.assert_allclose(a.features, b.features, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 def test_gap_is_one_style_of_mean_and_deviation(run, inputs):

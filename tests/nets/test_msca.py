@@ -89,7 +89,11 @@ def reference(params, image, exemplar_label, target_label, coverage, mask_fill):
         taken_by = sum(t * c for t, c in zip(taken, target_label, strict=True)) / (sum(taken) + 1e-6)
         # 1 if every region is taken equally.
         share = sum(taken) / sum(coverage) * len(regions)
-        x = np.concatenate([is_what, taken_by, [share], p["region_embedding"][k]])
+        likeness = np.mean(layer_normed(is_what) * layer_normed(taken_by))
+        offered = sum(a * (w_c[k] @ layer_normed(c)) for a, c in zip(alpha[k], exemplar_label, strict=True))
+        wanted = sum(t * (w_c[k] @ layer_normed(c)) for t, c in zip(taken, target_label, strict=True))
+        wanted = wanted / (sum(taken) + 1e-6)
+        x = np.concatenate([is_what, taken_by, [share, likeness, wanted - offered], p["region_embedding"][k]])
         hidden = np.maximum(x @ p["gate_hidden"]["kernel"] + p["gate_hidden"]["bias"], 0)
         logit = hidden @ p["gate_out"]["kernel"][:, 0] + p["gate_out"]["bias"][0]
         gamma.append(1 / (1 + np.exp(-logit)))
