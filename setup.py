@@ -69,6 +69,8 @@ setup(
     # configs/ stands at the top of the repository, where people look for it, and is installed too.
     packages=[*find_packages(include=["mscaflax", "mscaflax.*"]), "mscaflax.configs"],
     package_dir={"mscaflax.configs": "configs"},
+    # The models that ship: safetensors, JSON and their cards.
+    package_data={"mscaflax": ["pretrained/*/*", "pretrained/*/segmenter/*/*"]},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["mscaflax=mscaflax.cli:main"]},

@@ -1,6 +1,7 @@
 """The train step of a toy network, compiled once per dtype."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from mscaflax.nets.vgg import STAGES, vgg16_taps
 from mscaflax.training.experiment import build_experiment
 from mscaflax.training.sharding import batch_sharding, make_mesh, replicated
 from mscaflax.training.state import init_state, measure_statistics, stream_key
-from mscaflax.training.step import example_keys, make_train_step, photo_taps, synthesize
+from mscaflax.training.step import example_keys, make_train_step, photo_taps, synthesize, visible_exemplars
 
 CLASSES = 3
 
@@ -274,3 +275,25 @@ def test_keys_are_functions_of_seed_stream_and_step():
     keys = jax.random.key_data(example_keys(stream_key(0, "noise", 5), 8))
     assert len({tuple(key.tolist()) for key in keys}) == 8
     np.testing.assert_array_equal(jax.random.key_data(example_keys(stream_key(0, "noise", 5), 4)), keys[:4])
+
+
+def test_hidden_classes_are_whole_and_as_many_as_asked():
+    """Half of the classes of half of the exemplars; never nearly all of an exemplar."""
+    labels = np.random.default_rng(0).integers(0, 5, (400, 8, 8)).astype(np.int32)
+    labels[:100] = 2  # hiding its one class would leave nothing
+    network = SimpleNamespace(num_classes=4)
+    experiment = SimpleNamespace(hidden_share=0.5, network=network)
+    keys = example_keys(jax.random.key(0), len(labels))
+    visible = np.asarray(visible_exemplars(experiment, labels, keys))
+    assert visible[:100].all() and (visible.mean(axis=(1, 2)) >= 1 / 16).all()
+    hidden = np.zeros((300, 5), bool)
+    for row, label, seen in zip(hidden, labels[100:], visible[100:], strict=True):
+        for k in range(5):
+            values = seen[label == k]
+            assert values.all() or not values.any(), "a class is hidden as a whole"
+            row[k] = not values.all()
+    share = hidden.any(axis=1).mean()
+    assert 0.4 < share < 0.6
+    assert 0.4 < hidden[hidden.any(axis=1)].mean() < 0.6
+    none = SimpleNamespace(hidden_share=0.0, network=network)
+    assert visible_exemplars(none, labels, keys) is None
