@@ -60,7 +60,7 @@ def _split(state):
     )
 
 
-def _disk_is_full(error):
+def disk_is_full(error):
     """Whether an error, or what it comes from, says so; TensorStore tells it in words alone."""
     while error is not None:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
@@ -69,6 +69,16 @@ def _disk_is_full(error):
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def full_disk_error(workdir, what, kept):
+    """The UserError for `what` could not be written to a workdir (a Path); `kept`: the last saved step."""
+    where = "nothing was saved yet" if kept is None else f"the same command goes on from step {kept}"
+    free = shutil.disk_usage(workdir).free / 1e6
+    return UserError(
+        f"{what} could not be saved: the disk of {workdir} is full ({free:,.0f} MB free); "
+        f"make room, then start again: {where}"
+    )
 
 
 class Checkpoints:
@@ -166,19 +176,14 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            if not _disk_is_full(error):
+            if not disk_is_full(error):
                 raise
             step, self._saving = self._saving, None
             if is_first():
                 for partial in self.folder.glob("*.orbax-checkpoint-tmp*"):
                     shutil.rmtree(partial, ignore_errors=True)
-            kept = self._manager.latest_step()
-            where = "it was the first" if kept is None else f"the same command goes on from step {kept}"
-            free = shutil.disk_usage(self.folder).free / 1e6
-            raise UserError(
-                f"the checkpoint of step {step} could not be saved: the disk of {self.folder.parent} is full "
-                f"({free:,.0f} MB free); make room, then start again: {where}"
-            ) from error
+            what, kept = f"the checkpoint of step {step}", self._manager.latest_step()
+            raise full_disk_error(self.folder.parent, what, kept) from error
 
     def wait(self):
         """Returns when every save is on disk, with its manifest.

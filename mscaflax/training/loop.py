@@ -1,5 +1,7 @@
 """The one training loop: data, steps, numbers, pictures, checkpoints, a clean stop."""
 
+import collections
+import concurrent.futures
 import contextlib
 import io
 import os
@@ -17,7 +19,8 @@ from absl import logging
 from mscaflax.data.tensorflow import import_tensorflow
 from mscaflax.errors import UserError
 from mscaflax.files import write_atomically
-from mscaflax.training.checkpoint import Checkpoints, exclusive
+from mscaflax.training.checkpoint import Checkpoints, disk_is_full, exclusive, full_disk_error
+from mscaflax.training.description import saved_steps
 from mscaflax.training.processes import compiled_together, ending_if_one_is_lost, is_first, told_to_stop
 from mscaflax.training.sharding import shard_batch
 
@@ -86,6 +89,7 @@ def train(task, workdir, on_step=lambda step, metrics: None):
         if is_first():
             stack.enter_context(exclusive(workdir))
         task.store_description(workdir)
+        stack.enter_context(_saying_that_the_disk_is_full(workdir))
         stop = stack.enter_context(StopRequest())
         checkpoints = stack.enter_context(Checkpoints(workdir, task.settings.keep_checkpoints))
         constants = task.constants()
@@ -104,20 +108,57 @@ def train(task, workdir, on_step=lambda step, metrics: None):
             return run(state, step, stop, on_step)
 
 
+@contextlib.contextmanager
+def _saying_that_the_disk_is_full(workdir):
+    """One UserError, whatever writer meets the full disk first and whatever the others make of it then."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, UserError) or not disk_is_full(error):
+            raise
+        # Of a checkpoint that failed before: it says more.
+        earlier = error
+        while earlier is not None and not isinstance(earlier, UserError):
+            earlier = earlier.__cause__ or earlier.__context__
+        if earlier is not None:
+            raise earlier from None
+        kept = saved_steps(workdir)
+        raise full_disk_error(workdir, "the run's numbers", kept[-1] if kept else None) from error
+
+
 class _Writers:
-    """TensorBoard gets every number and picture, the console the main ones; only the first process writes."""
+    """TensorBoard gets every number and picture, the console the main ones; only the first process writes.
+
+    They are written in order by a thread of their own, since a picture takes a while. clu's asynchronous
+    writers would do that too, but print the traceback of an error that ends in one line.
+    """
 
     def __init__(self, workdir):
         import_tensorflow()  # before clu does it, in its own way
         from clu import metric_writers
 
         self._writer = metric_writers.create_default_writer(
-            workdir / "tensorboard", just_logging=jax.process_index() > 0, asynchronous=True
+            workdir / "tensorboard", just_logging=jax.process_index() > 0, asynchronous=False
         )
-        self.scalars = self._writer.write_scalars
-        self.images = self._writer.write_images
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="writers")
+        self._waiting = collections.deque()
+
+    def scalars(self, step, numbers):
+        self._later(self._writer.write_scalars, step, numbers)
+
+    def images(self, step, pictures):
+        self._later(self._writer.write_images, step, pictures)
+
+    def _later(self, write, *arguments):
+        """Queues a call; raises what an earlier one has raised."""
+        while self._waiting and self._waiting[0].done():
+            self._waiting.popleft().result()
+        self._waiting.append(self._thread.submit(write, *arguments))
 
     def close(self):
+        self._thread.shutdown()
+        while self._waiting:
+            self._waiting.popleft().result()
         self._writer.close()
 
 
