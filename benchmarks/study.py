@@ -171,7 +171,7 @@ def is_done(run):
     config = json.loads(file.read_text())["config"]
     for key, value in run.overrides.items():
         group, _, name = key.rpartition(".")
-        if (config[group] if group else config)[name] != value:
+        if (config[group] if group else config).get(name) != value:
             print(f"{run.name} was run with another {key}: it will be run again")
             return False
     return True

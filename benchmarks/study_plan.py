@@ -22,6 +22,7 @@ ABLATIONS = {
         "cross only": {"data.self_share": 0.0},
         "self only": {"data.self_share": 1.0},
     },
+    "hidden classes": {"half the exemplars": {}, "none": {"data.hidden_share": 0.0}},
     "normalization": {"instance": {}, "position": {"model.normalization": "position"}},
 }
 
@@ -75,7 +76,8 @@ def _slug(text):
 def runs():
     """Every run, in the order in which they are worth having."""
     found = []
-    scenes = {"data.name": "scenes"} | _training(260, 16)
+    hidden = {"data.hidden_share": 0.5}
+    scenes = {"data.name": "scenes"} | hidden | _training(260, 16)
     evaluate = ("--split=test", f"--pairs={SCENES_PAIRS}", f"--overlap_pairs={SCENES_PAIRS}")
     for seed in range(3):
         for name, (change, seeds) in ALIGNMENTS.items():
@@ -105,7 +107,7 @@ def runs():
                     ("--split=val", "--pairs=100"),
                 )
             )
-    small = {"data.name": "scenes"} | _training(400, 16, size=32)
+    small = {"data.name": "scenes"} | hidden | _training(400, 16, size=32)
     shared = Run("ablation-msca", "ablations", "scenes64", small, evaluate)
     found.append(shared)
     for group, variants in ABLATIONS.items():

@@ -249,7 +249,7 @@ def write(folder):
             names = {value: study_plan.ablation_run(group, value) for value in variants}
             part = {value: found[name] for value, name in names.items() if name in found}
             lines += ["", f"### {group}", *compare(part, (*TRUTH, *STYLE[:1], *COST[:3]))]
-            if group == "mask_fill":
+            if group in ("mask_fill", "hidden classes"):
                 lines += by_overlap(part)
     text = "\n".join(lines)
     while "\n\n\n" in text:

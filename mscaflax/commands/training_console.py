@@ -22,8 +22,8 @@ def add_cpu_devices(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _keep(record, folders) -> bool:
-    """Keeps warnings, and notes from files below these folders; the other libraries tell too much.
+def _keep(record, folder) -> bool:
+    """Keeps warnings, and notes from files below this folder; the other libraries tell too much.
 
     Of several processes, the first one's notes are enough. Tracebacks are dropped: an error that matters is
     raised again, and said in one line or shown in full by the program itself.
@@ -33,7 +33,7 @@ def _keep(record, folders) -> bool:
     record.exc_info = record.exc_text = None
     if record.levelno >= 30:
         return True
-    return is_first() and any(folder in Path(record.pathname).parents for folder in folders)
+    return is_first() and folder in Path(record.pathname).parents
 
 
 def train_on_console(
@@ -69,19 +69,15 @@ def train_on_console(
     from mscaflax.training.processes import is_first
 
     import_tensorflow()  # before clu does it, in its own way
-    from clu import metric_writers
-
     console = Console(stderr=True)
     if console.is_terminal:
         # One handler for log lines and bar, so that neither overwrites the other.
         handler = RichHandler(console=console, show_path=False)
-        # The main numbers go above the bar; all of them, as the metric writer tells them, fill a screen.
-        folders = [Path(mscaflax.__file__).parent]
     else:
-        folders = [Path(mscaflax.__file__).parent, Path(metric_writers.__file__).parent]
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    handler.addFilter(functools.partial(_keep, folders=folders))
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    # The main numbers; all of them, as the metric writer tells them, fill a screen, and TensorBoard has them.
+    handler.addFilter(functools.partial(_keep, folder=Path(mscaflax.__file__).parent))
     logger = absl_logging.get_absl_logger()
     logger.handlers = [handler]
     # The root logger may have a handler too, and would write each line again.
@@ -103,6 +99,8 @@ def train_on_console(
                 bar.update(row, numbers=line(numbers))
                 if console.is_terminal and is_first():
                     console.print(f"step {step}  {line(numbers)}", highlight=False)
+                elif is_first():
+                    absl_logging.info("step %d of %d  %s", step, steps, line(numbers))
 
         step, stopped_by = train(make_task(), workdir, on_step)
     if stopped_by is None:

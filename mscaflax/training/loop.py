@@ -178,6 +178,7 @@ class _Run:
     def __call__(self, state, step, stop, on_step):
         settings = self._task.settings
         batches = self._task.batches(step)
+        logging.info("compiling the step: the first one takes a minute or more")
         # Asked once per step: a signal that comes later, during a picture or a save, ends the next step.
         stopping = stop.signal is not None and jax.process_count() == 1
         while step < settings.steps and not stopping:
