@@ -31,7 +31,7 @@ def get_config():
     model.generator_channels = (32, 64, 128, 192, 256)
     model.hidden_channels = (32, 64, 64, 64, 64)  # hidden layer of the modulations
     model.attention_scales = (True, True, True, True, True)  # where the exemplar is aligned
-    model.alignment = "msca"  # msca; baselines: gap, vae, class, dense (nets/alignments.py)
+    model.alignment = "msca"  # msca; baselines: gap, vae, class, dense; or module:Class
     model.masking = True  # γ; without it every region passes
     model.mask_fill = "global"  # what a masked region holds: zero, or global (the exemplar's mean)
     model.modulation = "decoupled"  # spade (3×3 convolutions) or decoupled (once per region)

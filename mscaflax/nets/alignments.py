@@ -7,13 +7,15 @@ Axes: b batch, h w positions, c classes (C+1, the last is unlabelled), n image c
 q positions of the target, p positions of the exemplar, d channels of keys and queries.
 """
 
-from typing import Any
+import importlib
+from typing import Any, ClassVar
 
 import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mscaflax.errors import UserError
 from mscaflax.nets.layers import EdgeConv, average_pool, layer_norm
 from mscaflax.nets.msca import (
     HIDDEN,
@@ -76,7 +78,11 @@ class Aligner(nn.Module):
       scales: which scales align the exemplar, finest first.
       masking, mask_fill: see MaskedSpatialChannelAttention.
       dtype: compute dtype.
+      has_regions: (of the class) whether its Alignments have an assignment and values, as `decoupled`
+        modulation needs.
     """
+
+    has_regions: ClassVar[bool] = False
 
     num_classes: int
     num_regions: int
@@ -101,6 +107,8 @@ class Aligner(nn.Module):
 
 class MscaAligner(Aligner):
     """Masked spatial-channel attention at every scale (Zheng et al., ECCV 2020)."""
+
+    has_regions = True
 
     @nn.compact
     def __call__(self, inputs):
@@ -178,6 +186,8 @@ class VariationalAligner(Aligner):
 class ClassAligner(Aligner):
     """`class`: one average per semantic class, as SEAN (Zhu et al., CVPR 2020); else the mean."""
 
+    has_regions = True
+
     @nn.compact
     def __call__(self, inputs):
         exemplar, target = (
@@ -250,6 +260,30 @@ ALIGNMENTS = {
     "class": ClassAligner,
     "dense": DenseAligner,
 }
+
+
+def find_alignment(name):
+    """The subclass of Aligner that `config.model.alignment` names.
+
+    Args:
+      name: a key of ALIGNMENTS, or "module:Class" of an installed module: see docs/extending.md.
+
+    Raises:
+      UserError: there is none.
+    """
+    if name in ALIGNMENTS:
+        return ALIGNMENTS[name]
+    module, colon, class_name = name.partition(":")
+    choices = f"choose one of {', '.join(ALIGNMENTS)}, or a class of your own as module:Class"
+    if not colon:
+        raise UserError(f"config.model.alignment is {name!r}; {choices}")
+    try:
+        found = getattr(importlib.import_module(module), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"config.model.alignment {name!r} cannot be imported ({error}); {choices}") from None
+    if not isinstance(found, type) or not issubclass(found, Aligner):
+        raise UserError(f"config.model.alignment {name!r} is no subclass of mscaflax.nets.alignments.Aligner")
+    return found
 
 
 def _everywhere(style_bn, like):

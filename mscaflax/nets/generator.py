@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from mscaflax.nets.alignments import ALIGNMENTS, AlignmentInputs
+from mscaflax.nets.alignments import AlignmentInputs, find_alignment
 from mscaflax.nets.encoders import ImageEncoder, LabelEncoder
 from mscaflax.nets.layers import EdgeConv, coverage_pyramid, position_noise, upsample
 from mscaflax.nets.spade import ModulatedBlock
@@ -50,7 +50,7 @@ class SynthesisNetwork(nn.Module):
         as the next finer one takes, before the upsampling, where that is cheap.
       hidden_channels: width of the modulations' hidden layer, finest first.
       attention_scales: which scales align the exemplar, finest first.
-      alignment: a key of ALIGNMENTS.
+      alignment: see `find_alignment`.
       masking, mask_fill: see MaskedSpatialChannelAttention.
       modulation: `spade` or `decoupled`.
       normalization: `instance` or `position`.
@@ -91,7 +91,7 @@ class SynthesisNetwork(nn.Module):
     def setup(self):
         self.label_encoder = LabelEncoder(self.num_classes, self.label_channels, self.dtype)
         self.image_encoder = ImageEncoder(self.image_channels, self.dtype)
-        self.aligner = ALIGNMENTS[self.alignment](
+        self.aligner = find_alignment(self.alignment)(
             self.num_classes,
             self.num_regions,
             self.image_channels,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from mscaflax.errors import UserError
-from mscaflax.nets.alignments import ALIGNMENTS
+from mscaflax.nets.alignments import find_alignment
 from mscaflax.nets.discriminator import MultiScaleDiscriminator
 from mscaflax.nets.generator import SynthesisNetwork
 from mscaflax.nets.vgg import TAP_CHANNELS
@@ -16,7 +16,6 @@ from mscaflax.nets.vgg import TAP_CHANNELS
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 OPTIMIZERS = ("adam", "sgd")
 _CHOICES = {
-    "alignment": tuple(ALIGNMENTS),
     "mask_fill": ("zero", "global"),
     "modulation": ("spade", "decoupled"),
     "normalization": ("instance", "position"),
@@ -95,7 +94,8 @@ def build_network(model_config, num_classes):
             )
     if model_config.num_regions < 1:
         raise UserError(f"config.model.num_regions is {model_config.num_regions}; it must be at least 1")
-    if model_config.modulation == "decoupled" and model_config.alignment not in ("msca", "class"):
+    alignment = find_alignment(model_config.alignment)
+    if model_config.modulation == "decoupled" and not alignment.has_regions:
         raise UserError(
             f"config.model.alignment {model_config.alignment!r} has no regions: it needs "
             "config.model.modulation 'spade'"
