@@ -3,9 +3,9 @@
 python benchmarks/coco_scale.py --source=coco_stuff [--images=2000]
 
 The sample's photos and label maps are linked again and again under new names, until there are so many
-images; `mscaflax prepare --name=coco_stuff` then builds a dataset of them, and of a tenth of them, so that the
-start does not count. Seconds and bytes per image, times 123,287 images, are the estimate. The sample's photos may be
-smaller or larger than the average of the full set, whose zip files have 19.3 GB (photos) and 0.69 GB (maps).
+images; `mscaflax prepare --name=coco_stuff` then builds a dataset of them, and of a tenth of them, so that
+the start does not count. Seconds and bytes per image, times 123,287 images, are the estimate. The sample may
+be smaller or larger than the average of the full set: its zip files have 19.3 GB (photos) and 0.69 GB (maps).
 """
 
 import argparse

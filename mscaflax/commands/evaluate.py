@@ -59,6 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="grid.png shows this model's outputs, too: another workdir, or scenes64, which ships",
     )
     parser.add_argument("--step", type=natural, metavar="N", help="checkpoint to take (default: the last)")
+    parser.add_argument(
+        "--cpu_devices",
+        type=positive,
+        metavar="N",
+        help="where there is no accelerator: split each batch over N devices of one CPU thread each "
+        "(default: one per core); no number depends on it",
+    )
     parser.add_argument("--data_dir", metavar="DIR", help="where datasets lie (default: as in the config)")
 
 
@@ -158,7 +165,9 @@ def run(args: argparse.Namespace) -> int:
     from mscaflax.training.description import stored_fingerprint
     from mscaflax.training.model import load_model
     from mscaflax.training.segmenter import find_segmenter
+    from mscaflax.training.sharding import use_cpu_devices
 
+    use_cpu_devices(args.cpu_devices)
     output = Path(args.output)
     _make_folder(output)
     workdir = args.workdir or pretrained_folder()

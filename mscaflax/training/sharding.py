@@ -133,23 +133,46 @@ def split_cpu(
     if accumulate < 1:
         return None  # check_batch_size will say so
     multiple = (2 if even else 1) * accumulate
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = devices or cores
+    count = devices or _cores()
     if batch_size % (processes * count * multiple):
         if devices is None:
             return None
         message = _batch_size_message(batch_size, processes * count, even, key, why, accumulate)
         raise UserError(f"{message}, or other --cpu_devices")
-    if devices is None and (count == 1 or "JAX_NUM_CPU_DEVICES" in os.environ):
+    if devices is None and count == 1:
         return None
+    return use_cpu_devices(devices, one_thread=count > 1)
+
+
+def use_cpu_devices(devices=None, one_thread=True):
+    """Makes the CPU several devices, before JAX first computes; accelerators do not mind.
+
+    With one thread each, what a device computes does not depend on how many others there are: threads that
+    share an operation cut it by their number, and so round otherwise.
+
+    Args:
+      devices: how many; None: one per core.
+      one_thread: whether each device has one thread; else all of them share the cores.
+
+    Returns:
+      The number of CPU devices asked for; None if JAX was left as it is: it has begun to compute, or the user
+      has decided by the environment.
+    """
+    if devices is None and "JAX_NUM_CPU_DEVICES" in os.environ:
+        return None
+    count = devices or _cores()
     try:
         jax.config.update("jax_num_cpu_devices", count)
     except RuntimeError:  # JAX has its devices already
         return None
     flags = os.environ.get("XLA_FLAGS", "")
-    if count > 1 and "xla_cpu_multi_thread_eigen" not in flags:
+    if one_thread and "xla_cpu_multi_thread_eigen" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
     return count
+
+
+def _cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def replicated(mesh):

@@ -30,7 +30,8 @@ for size in map(int, sys.argv[3:]):
     judges = protocol.load_judges(32, batches, predict=lambda x: (x.mean(-1) > 0).astype(int))
     truth = {kind: pairs.patches[:5] for kind in ("retrieved", "random", "swapped")}
     done = protocol.evaluate(Echo(), pairs, 3, batches=batches, judges=judges, truth=truth)
-    found[size] = {f.name: getattr(done, f.name) for f in dataclasses.fields(done) if f.name != "outputs"}
+    names = {f.name for f in dataclasses.fields(done)} - {"outputs", "values"}
+    found[size] = {name: getattr(done, name) for name in names}
 print(json.dumps(found))
 """
 
