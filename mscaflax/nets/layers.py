@@ -153,7 +153,7 @@ def position_noise(keys, sizes):
     Raises:
       ValueError: more scales or larger sides.
     """
-    if max(max(size) for size in sizes) > MAX_SIDE or len(sizes) > 16:
+    if any(side > MAX_SIDE for size in sizes for side in size) or len(sizes) > 16:
         raise ValueError(f"noise is defined for 16 scales with sides up to {MAX_SIDE}, got {sizes}")
     # Computed, not written out: as a constant it would weigh as much as a photo in every program.
     positions = jnp.concatenate(
