@@ -125,4 +125,5 @@ def test_tensorflow_serves_it_without_jax(tiny_run, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     image = np.load(tmp_path / "image.npy")
-    np.testing.assert_allclose(image, model.generate(**given), rtol=0, atol=1e-5)
+    # TensorFlow's XLA is another release, and optimizes where these tests do not: it rounds otherwise.
+    np.testing.assert_allclose(image, model.generate(**given), rtol=0, atol=1e-4)
