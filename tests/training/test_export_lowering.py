@@ -10,6 +10,7 @@ from mscaflax.training.sharding import make_mesh
 from mscaflax.training.step import make_train_step
 
 
+@pytest.mark.slow  # the default step lowers in test_aot.py
 @pytest.mark.parametrize("options", [[], ["--config.train.accumulate=2", "--config.model.remat=True"]])
 def test_the_train_step_lowers_as_it_is(options):
     """One program for both kinds, with the types that the loop hands over, in and out."""
