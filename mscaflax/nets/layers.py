@@ -189,7 +189,9 @@ def average_pool(x, factor=2):
 
 def upsample(x, valid=None):
     """Bilinear ×2 with aligned pixel centres, the border repeated: [b, h, w, c] → [b, 2h, 2w, c]."""
-    if valid is None and max(x.shape[1:3]) <= MAX_PRODUCT_SIDE:
+    # Of an exported program, sides may be symbols, for which there is no matrix.
+    small = all(isinstance(side, int) and side <= MAX_PRODUCT_SIDE for side in x.shape[1:3])
+    if valid is None and small:
         rows = jnp.einsum("ph,bhwc->bpwc", _interpolation(x.shape[1], x.dtype), x)
         return jnp.einsum("qw,bpwc->bpqc", _interpolation(x.shape[2], x.dtype), rows)
     padded = pad_by_edge(x, valid)
@@ -264,7 +266,7 @@ def position_noise(keys, sizes):
     Raises:
       ValueError: more scales or larger sides.
     """
-    if max(max(size) for size in sizes) > MAX_SIDE or len(sizes) > 16:
+    if any(side > MAX_SIDE for size in sizes for side in size) or len(sizes) > 16:
         raise ValueError(f"noise is defined for 16 scales with sides up to {MAX_SIDE}, got {sizes}")
     # Computed, not written out: as a constant it would weigh as much as a photo in every program.
     positions = jnp.concatenate(

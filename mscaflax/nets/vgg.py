@@ -137,7 +137,7 @@ def vgg16_activations(
     Raises:
       ValueError: as `vgg16_taps`; or a name that VGG-16 does not have.
     """
-    if images.ndim != 4 or images.shape[-1] != 3 or min(images.shape[1:3]) < 16:
+    if images.ndim != 4 or images.shape[-1] != 3 or any(side < 16 for side in images.shape[1:3]):
         raise ValueError(f"images must be [b, h, w, 3] with h and w at least 16, got {images.shape}")
     x = normalize_images(images).astype(dtype)
     convs = iter(params)

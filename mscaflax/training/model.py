@@ -1,5 +1,6 @@
 """A trained model, ready to synthesize."""
 
+import functools
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,6 +21,24 @@ from mscaflax.training.step import synthesize
 
 # On a mesh, images pass the network so many at a time, whatever the batch.
 CHUNK = 4
+
+
+def forward(network, params, statistics, vgg, batch, seed, valid=None):
+    """The Synthesis that a seed gives: what a Model computes, to be traced.
+
+    Args:
+      network: the SynthesisNetwork.
+      params: its parameters.
+      statistics: TapStatistics.
+      vgg: the VGG-16 parameters.
+      batch: label [b, h, w] and exemplar_label [b, h', w'] int32 in 0..C, exemplar [b, h', w', 3] float32 in
+        [-1, 1].
+      seed: uint32 scalar.
+      valid: None or [b, h, w] bool, False where the label map is padding.
+    """
+    # Every image of the call has the same key, so that how requests are batched changes nothing.
+    keys = jnp.broadcast_to(jax.random.key(seed), (batch["label"].shape[0],))
+    return synthesize(network, params, statistics, vgg, batch, keys, valid, network.dtype)
 
 
 @dataclass(frozen=True)
@@ -52,17 +71,11 @@ class Model:
 
     def __post_init__(self):
         network = self.network
-
-        def forward(params, statistics, vgg, batch, seed, valid):
-            # Every image of the call has the same key, so that how requests are batched changes nothing.
-            keys = jnp.broadcast_to(jax.random.key(seed), (batch["label"].shape[0],))
-            return synthesize(network, params, statistics, vgg, batch, keys, valid, network.dtype)
-
-        object.__setattr__(self, "_forward", jax.jit(forward))
+        object.__setattr__(self, "_forward", jax.jit(functools.partial(forward, network)))
 
         # What a program returns cannot be freed while it runs: the maps of all scales, for a picture alone.
         def image(*arguments):
-            return forward(*arguments).image
+            return forward(network, *arguments).image
 
         if self.mesh is not None:
             image = _in_chunks(image, self.mesh)

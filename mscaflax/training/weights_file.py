@@ -26,7 +26,7 @@ def write_weights(path, tree, step):
     """
     from safetensors.flax import save
 
-    arrays = {name: jax.numpy.asarray(x) for name, x in _flat(tree).items()}
+    arrays = {name: jax.numpy.asarray(x) for name, x in flat(tree).items()}
     metadata = {"format": _FORMAT, "step": str(step), "sha256": _digest(arrays)}
     write_atomically(path, save(arrays, metadata=metadata))
 
@@ -57,7 +57,7 @@ def read_weights(path, abstract):
         raise UserError(f"{path} was not written by this version of `mscaflax pack`: pack the workdir again")
     if metadata.get("sha256") != _digest(arrays):
         raise UserError(f"{path} is damaged (its SHA-256 is another): get or make it again")
-    wanted = _flat(abstract)
+    wanted = flat(abstract)
     for name in sorted(wanted.keys() | arrays.keys()):
         if name not in arrays or name not in wanted:
             where = "the file lacks" if name in wanted else "the network has no"
@@ -80,7 +80,8 @@ def _digest(arrays):
     return digest.hexdigest()
 
 
-def _flat(tree):
+def flat(tree):
+    """A pytree of dicts, lists, tuples and flax dataclasses as one dict: {path joined by "/": leaf}."""
     return {
         "/".join(map(_entry, path)): leaf for path, leaf in jax.tree.leaves_with_path(tree)
     }  # in the order of the leaves
