@@ -40,6 +40,8 @@ COMMANDS = {
     "evaluate": Command("mscaflax.commands.evaluate"),
     "synthesize": Command("mscaflax.commands.synthesize"),
     "blend": Command("mscaflax.commands.blend"),
+    "edit": Command("mscaflax.commands.edit"),
+    "extrapolate": Command("mscaflax.commands.extrapolate"),
     "pack": Command("mscaflax.commands.pack"),
     "export": Command("mscaflax.commands.export"),
     "retrieve": Command("mscaflax.commands.retrieve"),

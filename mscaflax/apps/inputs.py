@@ -60,14 +60,9 @@ def read_layout(model, label):
       UserError: a file that cannot be read, a label outside the classes, too many pixels.
     """
     label = check_label(label, "the label map", model.classes)
-    h, w = label.shape
-    if h * w > MAX_PIXELS or max(h, w) > MAX_SIDE:
-        raise UserError(
-            f"the label map has {w}x{h} pixels: make it smaller, at most {MAX_PIXELS:,} in all "
-            f"and {MAX_SIDE:,} a side"
-        )
+    check_size(label, "the label map")
     padded, valid = pad_to_multiple(label, model.network.size_multiple, model.classes.num_classes)
-    return Layout(padded, None if valid.all() else valid, (h, w))
+    return Layout(padded, None if valid.all() else valid, label.shape)
 
 
 def read_exemplar(model, photo, label, segmenter=None):
@@ -114,6 +109,16 @@ def check_label(label, what, classes):
             f"({classes.num_classes} = unlabelled)"
         )
     return label
+
+
+def check_size(label, what):
+    """Raises UserError where a picture of a label map's size would be too large; `what` names the map."""
+    h, w = label.shape
+    if h * w > MAX_PIXELS or max(h, w) > MAX_SIDE:
+        raise UserError(
+            f"{what} has {w}x{h} pixels: make it smaller, at most {MAX_PIXELS:,} in all "
+            f"and {MAX_SIDE:,} a side"
+        )
 
 
 def check_photo(photo, what="the exemplar"):

@@ -141,6 +141,18 @@ class Synthesizer:
         layout = read_layout(self.model, label)
         return explain(self.model, layout, self.read_exemplar(exemplar, exemplar_label), scale, seed)
 
+    def extrapolate(self, photo, photo_label, layout, *, at=None, seed=0):
+        """Continues a photo beyond its border, see mscaflax.apps.compose: uint8 [H, W, 3]."""
+        from mscaflax.apps.compose import extrapolate
+
+        return extrapolate(self.model, photo, photo_label, layout, at, seed)
+
+    def edit(self, photo, photo_label, edited, *, margin=None, seed=0):
+        """Paints anew what an edited label map changes, see mscaflax.apps.compose: uint8 [h, w, 3]."""
+        from mscaflax.apps.compose import edit
+
+        return edit(self.model, photo, photo_label, edited, margin, seed)
+
 
 def check_seed(seed):
     """Raises UserError unless `seed` lies in 0 .. 2^32-1."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mscaflax.commands.argument_types import positive
+from mscaflax.commands.output import output_path, save_png
 from mscaflax.commands.shared import add_workdir, say_guessed
 from mscaflax.errors import UserError
 
@@ -88,14 +89,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _output(args: argparse.Namespace) -> Path:
-    output = Path(args.output)
     single = any(v is not None for v in (args.weights, args.ramp, args.weight_map, args.classes))
-    allowed = _STILL if single else _STILL + _MOVING
-    if output.suffix.lower() not in allowed:
-        raise UserError(f"--output={output} must end in {' or '.join(allowed)}")
-    if not output.parent.is_dir() or output.is_dir():
-        raise UserError(f"--output={output} cannot be written: choose a file in a folder that exists")
-    return output
+    return output_path("--output", args.output, _STILL if single else _STILL + _MOVING)
 
 
 def _pictures(args: argparse.Namespace, blender: Any) -> list[Any]:
@@ -146,16 +141,16 @@ def _save(pictures: list[Any], output: Path) -> None:
 
     from mscaflax.files import write_atomically
 
+    if output.suffix.lower() not in _MOVING:
+        save_png(output, np.concatenate(pictures, axis=1))
+        return
     content = io.BytesIO()
-    if output.suffix.lower() in _MOVING:
-        frames = [Image.fromarray(picture) for picture in pictures]
-        # There and back again, without the ends twice.
-        frames += frames[-2:0:-1]
-        form = {"lossless": True} if output.suffix.lower() == ".webp" else {}
-        frames[0].save(
-            content, output.suffix[1:].upper(), save_all=True, append_images=frames[1:], loop=0,
-            duration=_FRAME_MS, **form,
-        )  # fmt: skip
-    else:
-        Image.fromarray(np.concatenate(pictures, axis=1)).save(content, "PNG")
+    frames = [Image.fromarray(picture) for picture in pictures]
+    # There and back again, without the ends twice.
+    frames += frames[-2:0:-1]
+    form = {"lossless": True} if output.suffix.lower() == ".webp" else {}
+    frames[0].save(
+        content, output.suffix[1:].upper(), save_all=True, append_images=frames[1:], loop=0,
+        duration=_FRAME_MS, **form,
+    )  # fmt: skip
     write_atomically(output, content.getvalue())

@@ -1,9 +1,8 @@
 """`mscaflax synthesize`: one picture from a label map and a photo."""
 
 import argparse
-from pathlib import Path
-from typing import Any
 
+from mscaflax.commands.output import output_path, save_png
 from mscaflax.commands.shared import add_workdir, say_guessed
 from mscaflax.errors import UserError
 
@@ -35,8 +34,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
       UserError: as Synthesizer; or an output that is no PNG in a folder that exists.
     """
-    output = _png("--output", args.output)
-    attention = None if args.attention is None else _png("--attention", args.attention)
+    output = output_path("--output", args.output)
+    attention = None if args.attention is None else output_path("--attention", args.attention)
     if attention is None and args.attention_scale is not None:
         raise UserError("--attention_scale says something about --attention=PNG alone: give both")
     if attention is not None and attention.absolute() == output.absolute():
@@ -55,25 +54,8 @@ def run(args: argparse.Namespace) -> int:
         pictures[attention] = explanation.draw()
     pictures[output] = synthesizer(*given, seed=args.seed)
     for path, picture in pictures.items():
-        _save(picture, path)
+        save_png(path, picture)
     for path in (output, attention):
         if path is not None:
             print(path)
     return 0
-
-
-def _png(argument: str, name: str) -> Path:
-    path = Path(name)
-    if path.suffix.lower() != ".png":
-        raise UserError(f"{argument}={path} must end in .png: a lossy format would change the picture")
-    if not path.parent.is_dir() or path.is_dir():
-        raise UserError(f"{argument}={path} cannot be written: choose a file in a folder that exists")
-    return path
-
-
-def _save(picture: Any, path: Path) -> None:
-    from PIL import Image
-
-    temporary = path.with_name(f".{path.name}.part")
-    Image.fromarray(picture).save(temporary, format="PNG")
-    temporary.replace(path)

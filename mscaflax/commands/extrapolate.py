@@ -1,0 +1,52 @@
+"""`mscaflax extrapolate`: a photo continued beyond its border."""
+
+import argparse
+import sys
+
+from mscaflax.commands.output import output_path, save_png
+from mscaflax.commands.photo_arguments import add_photo_arguments, load_synthesizer
+
+HELP = "continue a photo beyond its border, under a larger label map"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    add_photo_arguments(parser, "the larger label map: the whole picture's layout")
+    parser.add_argument(
+        "--at",
+        type=_place,
+        metavar="TOP,LEFT",
+        help="the photo's upper left corner in it (default: where the photo's label map fits it best)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command.
+
+    Raises:
+      UserError: as mscaflax.apps.compose.extrapolate; no model, or an output that is no PNG in a folder that
+        exists.
+    """
+    output = output_path("--output", args.output)
+    synthesizer = load_synthesizer(args)
+
+    from mscaflax.apps.compose import find_place
+    from mscaflax.data.images import read_label_map
+
+    at = args.at
+    if at is None:
+        maps = (read_label_map(file, synthesizer.classes) for file in (args.photo_label, args.label))
+        at = find_place(*maps)
+        print(f"the photo's label map fits at --at={at[0]},{at[1]}", file=sys.stderr)
+    picture = synthesizer.extrapolate(args.photo, args.photo_label, args.label, at=at, seed=args.seed)
+    save_png(output, picture)
+    print(output)
+    return 0
+
+
+def _place(text: str) -> tuple[int, int]:
+    top, left = (int(part) for part in text.split(","))
+    return top, left
+
+
+_place.__name__ = "TOP,LEFT"  # argparse names the type in its message
