@@ -249,7 +249,9 @@ def test_bad_input_is_one_line(command, how, message, arguments, files, tmp_path
 
 
 @pytest.mark.parametrize("command", ["edit", "extrapolate"])
-def test_a_model_must_be_named(command, arguments, tmp_path, capsys):
+def test_the_model_that_ships_is_the_default(command, arguments, tiny_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("mscaflax.apps.synthesizer.pretrained_folder", lambda: tiny_run)
     given = [item for item in arguments[command] if not item.startswith("--workdir")]
-    assert cli.main([*given, f"--output={tmp_path}/picture.png"]) == 2
-    assert "give --workdir=DIR" in capsys.readouterr().err
+    assert cli.main([*given, f"--output={tmp_path}/default.png"]) == 0
+    assert cli.main([*arguments[command], f"--output={tmp_path}/named.png"]) == 0
+    assert (tmp_path / "default.png").read_bytes() == (tmp_path / "named.png").read_bytes()
