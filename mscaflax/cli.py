@@ -42,6 +42,7 @@ COMMANDS = {
     "blend": Command("mscaflax.commands.blend"),
     "pack": Command("mscaflax.commands.pack"),
     "retrieve": Command("mscaflax.commands.retrieve"),
+    "studio": Command("mscaflax.commands.studio"),
     "compile": Command("mscaflax.commands.compile", takes_config=True),
 }
 
