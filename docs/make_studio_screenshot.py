@@ -1,4 +1,4 @@
-"""Takes docs/pictures/studio.png: `python docs/make_studio_screenshot.py [--workdir=DIR] [--dark] [--size=W,H]`.
+"""Takes docs/pictures/studio.png: `python docs/make_studio_screenshot.py`; `--help` for other views.
 
 Needs the extras `studio` and `test`, and Chromium with its driver (Debian: chromium, chromium-driver).
 """
