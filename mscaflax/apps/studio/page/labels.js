@@ -12,10 +12,10 @@ export function drawLabel(canvas, { width, height, label }, palette) {
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
-/** Gives id to the area around (x, y) that holds one id; neighbours share a side. Returns whether anything changed. */
+/** Gives id to the area around (x, y) that holds one other id; neighbours share a side. */
 export function floodFill({ width, height, label }, x, y, id) {
   const old = label[y * width + x];
-  if (old === id) return false;
+  if (old === id) return;
   const waiting = [y * width + x];
   while (waiting.length) {
     const place = waiting.pop();
@@ -27,7 +27,6 @@ export function floodFill({ width, height, label }, x, y, id) {
     if (place >= width) waiting.push(place - width);
     if (place < width * (height - 1)) waiting.push(place + width);
   }
-  return true;
 }
 
 /** The pixels of a brush of this diameter around (x, y), inside of the map. */

@@ -79,14 +79,11 @@ export class Painter {
       return;
     }
     if (this.tool === "fill") {
+      if (this.map.label[at[1] * this.map.width + at[0]] === this.id) return;
       this.remember();
-      if (floodFill(this.map, ...at, this.id)) {
-        this.draw();
-        this.changed(true);
-      } else {
-        this.past.pop();
-        this.changed(true);
-      }
+      floodFill(this.map, ...at, this.id);
+      this.draw();
+      this.changed(true);
       return;
     }
     this.remember();
@@ -135,7 +132,7 @@ export class Painter {
     const context = this.cursor.getContext("2d");
     context.clearRect(0, 0, this.cursor.width, this.cursor.height);
     if (!at || !this.inside(at)) {
-      this.place.textContent = "\u00a0";
+      this.place.textContent = "Paint with the pointer, or with arrow keys and Space.";
       return;
     }
     const { width, label } = this.map;
