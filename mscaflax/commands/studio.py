@@ -36,11 +36,11 @@ def run(args: argparse.Namespace) -> int:
       UserError: the extra `studio` is not installed, no model, or an address that cannot be had.
     """
     try:
-        import multipart  # noqa: F401 (Starlette reads forms with it)
+        import python_multipart  # noqa: F401 (Starlette reads forms with it)
         import starlette  # noqa: F401
         import uvicorn
     except ImportError as error:
-        raise UserError(f"{error.name} is missing: pip install 'mscaflax[studio]'") from None
+        raise UserError(f"{error.name} is missing: pip install -e '.[studio]' in the clone") from None
 
     # Before the model is loaded: who waits should not learn then that the port is taken.
     with _listen(args.host, args.port) as listening:
