@@ -4,6 +4,7 @@ import { bytesOf } from "./api.js";
 
 const ZOOM = 4;
 const VEIL = 0.8;
+const CLEAR = 0.96;
 
 export class Result {
   constructor({ canvas, over, source, classes, overlays }) {
@@ -75,11 +76,11 @@ export class Result {
     wipe(this.over);
     this.mark(u, v);
     const best = shares.indexOf(Math.max(...shares));
-    const through = exemplars.map((found) => `${Math.round(found.gate[best] * 100)} %`).join(" and ");
+    const through = exemplars.map((found) => `${Math.round(found.gate[best] * 100)}\u00a0%`).join(" and ");
     const { layout } = this.job;
     const x = Math.floor(u * layout.width), y = Math.floor(v * layout.height);
     const name = this.classes[layout.label[y * layout.width + x]];
-    this.source.textContent = `x ${x}, y ${y}, ${name}: region ${best + 1} feeds ${Math.round(shares[best] * 100)} % `
+    this.source.textContent = `x ${x}, y ${y}, ${name}: region ${best + 1} feeds ${Math.round(shares[best] * 100)}\u00a0% `
       + `of this place; let through: ${through}.`;
   }
 
@@ -137,12 +138,15 @@ function wipe(canvas) {
   canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
 }
 
-/** Dark where heat is low, clear at its peak. */
+/** Dark where heat is low, clear where it is high. */
 function veil(heat, width, height) {
   const image = new ImageData(width, height);
-  const peak = Math.max(heat.reduce((a, b) => Math.max(a, b), 0), 1e-9);
-  // The root: attention is peaked, and what stands beside the peak would be black.
-  for (let i = 0; i < heat.length; i += 1) image.data[4 * i + 3] = 255 * VEIL * (1 - Math.sqrt(heat[i] / peak));
+  // The strongest few per cent are clear, not the peak alone: attention is peaked, and its peak a pixel.
+  const sorted = heat.slice().sort();
+  const clear = Math.max(sorted[Math.floor(sorted.length * CLEAR)], sorted.at(-1) / 10, 1e-12);
+  for (let i = 0; i < heat.length; i += 1) {
+    image.data[4 * i + 3] = 255 * VEIL * (1 - Math.sqrt(Math.min(heat[i] / clear, 1)));
+  }
   return image;
 }
 
