@@ -6,6 +6,7 @@ import socket
 import webbrowser
 from typing import Any
 
+from mscaflax.commands.argument_types import port
 from mscaflax.errors import UserError
 
 HELP = "a local web page: paint a label map, drop a photo, see the picture and what feeds it"
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workdir", metavar="DIR", help="the folder of `mscaflax train` (default: the model that ships)"
     )
     parser.add_argument(
-        "--port", type=_port, default=PORT, metavar="N", help=f"0 picks a free one (default: {PORT})"
+        "--port", type=port, default=PORT, metavar="N", help=f"0 picks a free one (default: {PORT})"
     )
     parser.add_argument(
         "--host",
@@ -84,9 +85,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         if error.errno == errno.EADDRINUSE:
-            raise UserError(
-                f"port {port} is taken: give another --port, or --port=0 for a free one"
-            ) from None
+            raise UserError(f"port {port} is taken: give another --port (0 finds a free one)") from None
         if error.errno == errno.EACCES:
             raise UserError(f"port {port} is not for everyone: give a --port above 1023") from None
         raise UserError(f"--host={host} cannot be listened on ({error.strerror}): try 127.0.0.1") from None
@@ -96,10 +95,3 @@ def _listen(host: str, port: int) -> socket.socket:
 def _url(host: str, port: int) -> str:
     shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
     return f"http://[{shown}]:{port}/" if ":" in shown else f"http://{shown}:{port}/"
-
-
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port < 65536:
-        raise argparse.ArgumentTypeError(f"{port} is outside 0..65535")
-    return port

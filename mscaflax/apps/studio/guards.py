@@ -75,6 +75,10 @@ class Guard:
         except TooLarge:
             if not started:
                 await _refuse(send, 413, TOO_LARGE)
+        except Exception:
+            # Starlette raises again what it has answered, and what the application has logged.
+            if not started:
+                raise
 
 
 TOO_LARGE = f"that is more than {MAX_BODY // 2**20} MB: choose a smaller file"

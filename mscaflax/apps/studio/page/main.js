@@ -113,7 +113,8 @@ async function start() {
     show: async (answer, job) => {
       await result.show(answer, job);
       $("picture-stage").style.setProperty("--aspect", answer.width / answer.height);
-      $("time").textContent = `${answer.milliseconds} ms`;
+      const ms = answer.milliseconds;
+      $("time").textContent = ms < 10_000 ? `${ms} ms` : `${Math.round(ms / 1000)} s, mostly compiling`;
       URL.revokeObjectURL($("download").href);
       $("download").href = URL.createObjectURL(result.blob);
       $("download").removeAttribute("aria-disabled");
