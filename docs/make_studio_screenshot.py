@@ -40,7 +40,11 @@ def main():
     parser.add_argument("--point", metavar="U,V", help="point at this place of the picture, both in 0..1")
     args = parser.parse_args()
 
-    app = build_app(Studio(open_synthesizer(args.workdir)), warm=False)
+    studio = Studio(open_synthesizer(args.workdir))
+    # The time that the page shows should be that of a picture, not of compiling.
+    for exemplars in range(1, 2 + args.mix):
+        studio.warm(studio.sizes[0], exemplars)
+    app = build_app(studio, warm=False)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     with socket.create_server(("127.0.0.1", 0)) as listening, tempfile.TemporaryDirectory() as profile:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
