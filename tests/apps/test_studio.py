@@ -65,7 +65,7 @@ def prepared(client, photos):
     return found
 
 
-def parts(layout, exemplars, **changes):
+def parts(layout, exemplars, /, **changes):
     """The form of a request for a picture: {name: (file name, content)}."""
     request = {
         "layout": {"width": layout.shape[1], "height": layout.shape[0]},
@@ -221,6 +221,7 @@ def header_only(width, height):
 
 BLACK = np.zeros((64, 128, 3), np.uint8)
 GRAY = np.zeros((64, 128), np.uint8)
+NOISE = np.random.default_rng(0).integers(0, 256, (64, 128, 3)).astype(np.uint8)
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n"
 
 
@@ -230,8 +231,8 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n"
         ("exemplar", {"photo": b"hello"}, "the photo: not an image in a known format"),
         ("exemplar", {"photo": b""}, "the photo: the file is empty"),
         ("exemplar", {"photo": EPS}, "not an image in a known format (PNG"),
-        ("exemplar", {"photo": png(BLACK)[:90]}, "truncated or damaged"),
-        ("exemplar", {"photo": header_only(30000, 30000)}, "30000x30000 pixels"),
+        ("exemplar", {"photo": png(NOISE)[:9000]}, "truncated or damaged"),
+        ("exemplar", {"photo": header_only(30000, 30000)}, "too large to be read"),
         ("exemplar", {"photo": header_only(6000, 6000)}, "at most 25,000,000"),
         ("exemplar", {"photo": header_only(9000, 10000)}, "at most 25,000,000"),
         ("exemplar", {"label": png(GRAY)}, "lacks the file 'photo'"),
@@ -267,7 +268,7 @@ def refused(response, message, status=422):
         ({"exemplars": []}, "give 1 to 4 exemplars"),
         ({"exemplars": [{}] * 5}, "give 1 to 4 exemplars"),
         ({"exemplars": [{"width": 88, "height": True}]}, "whole pixels"),
-        ({"exemplars": [{"width": 40, "height": 96}]}, "exemplar 1 is 96x40 pixels, its label map 40x96"),
+        ({"exemplars": [{"width": 48, "height": 80}]}, "exemplar 1 is 80x48 pixels, its label map 48x80"),
         ({"weights": [float("nan")]}, "in -10..10"),
         ({"weights": [float("inf")]}, "in -10..10"),
         ({"weights": [10**400]}, "in -10..10"),
@@ -282,7 +283,6 @@ def refused(response, message, status=422):
 )
 def test_wrong_requests_get_one_line(changes, message, client, exemplars, layout):
     one = exemplars[:1]
-    assert (one[0]["width"], one[0]["height"]) == (96, 40) or "96x40" not in message
     refused(client.post("/api/picture", files=parts(layout, one, **changes)), message)
 
 
@@ -291,7 +291,7 @@ def test_wrong_forms_get_one_line(client, exemplars, layout):
     refused(client.post("/api/picture", files=good | {"request": (None, "{")}), "no JSON text")
     refused(client.post("/api/picture", files=good | {"request": (None, "[" * 50000)}), "no JSON text")
     refused(client.post("/api/picture", files=good | {"request": (None, "[]")}), "no JSON object")
-    refused(client.post("/api/picture", files=good | {"request": ("request", b"{}")}), "no JSON")
+    refused(client.post("/api/picture", files=good | {"request": (None, "{}")}), "whole pixels")
     for name in ("layout", "photo0", "label0"):
         rest = {key: value for key, value in good.items() if key != name}
         refused(client.post("/api/picture", files=rest), f"lacks the file '{name}'")
