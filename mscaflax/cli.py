@@ -45,6 +45,7 @@ COMMANDS = {
     "pack": Command("mscaflax.commands.pack"),
     "export": Command("mscaflax.commands.export"),
     "retrieve": Command("mscaflax.commands.retrieve"),
+    "studio": Command("mscaflax.commands.studio"),
     "compile": Command("mscaflax.commands.compile", takes_config=True),
 }
 

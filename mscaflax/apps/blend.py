@@ -5,6 +5,8 @@ the region values γ·V are mixed; from place to place, every exemplar keeps reg
 position takes by its weight.
 """
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,6 +43,17 @@ class Blender:
             model.align(layout.label[None], exemplar.image[None], exemplar.label[None], batched_valid(layout))
             for exemplar in exemplars
         ]
+
+    def with_seed(self, seed):
+        """The same layout and exemplars, aligned as they are, with the texture of another seed."""
+        other = copy.copy(self)
+        other.seed = seed
+        return other
+
+    @property
+    def alignments(self):
+        """Of each exemplar, the Alignments of all scales, as of `Model.align`."""
+        return tuple(self._alignments)
 
     def mix(self, weights):
         """One style for the whole picture: Σ wᵢ·(γV)ᵢ.
@@ -138,9 +151,10 @@ class Blender:
             yield None if found[0] is None else found
 
     def _decode(self, alignments):
-        image = self.model.decode(
-            tuple(alignments), self.layout.label[None], self.seed, batched_valid(self.layout)
-        )
+        # Without what lies over the exemplar, which decoding does not read: one program does for exemplars of
+        # every size.
+        used = tuple(a and a.replace(attention=None, gate=None, regions=None) for a in alignments)
+        image = self.model.decode(used, self.layout.label[None], self.seed, batched_valid(self.layout))
         return to_picture(image, self.layout)
 
 

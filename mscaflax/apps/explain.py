@@ -91,7 +91,22 @@ def explain(model, layout, exemplar, scale=None, seed=0):
     """
     valid = None if layout.valid is None else layout.valid[None]
     synthesis = model.synthesis(layout.label[None], exemplar.image[None], exemplar.label[None], seed, valid)
-    scales = [i for i, a in enumerate(synthesis.alignments) if a is not None and a.attention is not None]
+    picture = to_uint8(layout.crop(np.asarray(synthesis.image[0])))
+    return explanation(model, synthesis.alignments, layout, exemplar, picture, scale)
+
+
+def explanation(model, alignments, layout, exemplar, picture, scale=None):
+    """The Explanation that Alignments give, as of `Model.align`.
+
+    Args:
+      model, layout, exemplar, scale: as `explain`'s.
+      alignments: of this layout and this exemplar, for every scale.
+      picture: uint8 [h, w, 3], what became of them.
+
+    Raises:
+      UserError: as `explain`.
+    """
+    scales = [i for i, a in enumerate(alignments) if a is not None and a.attention is not None]
     if not scales:
         raise UserError(
             f"the alignment {model.config.model.alignment!r} of this model has no regions to show: "
@@ -101,13 +116,13 @@ def explain(model, layout, exemplar, scale=None, seed=0):
         scale = min(scales, key=lambda i: abs(i - _SCALE))
     if scale not in scales:
         raise UserError(f"scale {scale} has no attention: choose one of {', '.join(map(str, scales))}")
-    found = synthesis.alignments[scale]
+    found = alignments[scale]
     alpha, beta, gamma = (np.asarray(x[0]) for x in (found.attention, found.assignment, found.gate))
     content = beta if layout.valid is None else beta * _share_of_content(layout.valid, scale)
     use = content.sum(axis=(0, 1))
     order = np.argsort(-use, kind="stable")
     return Explanation(
-        picture=to_uint8(layout.crop(np.asarray(synthesis.image[0]))),
+        picture=picture,
         exemplar=exemplar.photo,
         scale=scale,
         attention=np.moveaxis(alpha, -1, 0)[order],

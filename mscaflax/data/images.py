@@ -19,6 +19,9 @@ Where there is an alpha channel, a transparent pixel is unlabelled.
 
 import io
 import struct
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +47,36 @@ _GRAY_16 = ("I;16", "I;16L", "I;16B", "I;16N")
 _STRETCH = {2: 85, 4: 17}
 
 
-def _load(source: str | Path | bytes, what: str) -> tuple[Image.Image, bytes, str]:
+@dataclass(frozen=True)
+class Limits:
+    """What is asked of an image's header before anything is decoded.
+
+    Attributes:
+        pixels: at most so many, width times height.
+        formats: Pillow's names of the formats that may be tried; None for all that it knows.
+    """
+
+    pixels: int
+    formats: Sequence[str] | None = None
+
+
+def _open(data: bytes, limits: Limits | None) -> Image.Image:
+    if limits is None:
+        return Image.open(io.BytesIO(data))
+    with warnings.catch_warnings():
+        # The limit below is stricter than the size at which Pillow warns.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image = Image.open(io.BytesIO(data), formats=limits.formats)
+    if image.width * image.height > limits.pixels:
+        raise Image.DecompressionBombError(
+            f"{image.width}x{image.height} pixels, and at most {limits.pixels:,} are allowed: make it smaller"
+        )
+    return image
+
+
+def _load(
+    source: str | Path | bytes, what: str, limits: Limits | None = None
+) -> tuple[Image.Image, bytes, str]:
     """Decodes an image fully; returns it, its file's bytes, and what to call it in messages."""
     shown = what if isinstance(source, bytes) else str(source)
     try:
@@ -54,10 +86,11 @@ def _load(source: str | Path | bytes, what: str) -> tuple[Image.Image, bytes, st
     if not data:
         raise UserError(f"{shown}: the file is empty")
     try:
-        image = Image.open(io.BytesIO(data))
+        image = _open(data, limits)
         image.load()
     except UnidentifiedImageError:
-        raise UserError(f"{shown}: not an image in a known format") from None
+        known = f" ({', '.join(limits.formats)})" if limits and limits.formats else ""
+        raise UserError(f"{shown}: not an image in a known format{known}") from None
     except Image.DecompressionBombError as error:
         raise UserError(f"{shown}: too large to be read: {error}") from None
     except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
@@ -73,20 +106,21 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def read_photo(source: str | Path | bytes) -> np.ndarray:
+def read_photo(source: str | Path | bytes, limits: Limits | None = None) -> np.ndarray:
     """Reads a photo as 8-bit RGB, upright; the module's text says how other forms are read.
 
     Args:
         source: a path, or the bytes of an image file.
+        limits: for files of unknown origin.
 
     Returns:
         uint8 [h, w, 3].
 
     Raises:
-        UserError: the file is missing, truncated, no image, or in a colour mode without a fixed range. The
-            message begins with the file's path.
+        UserError: the file is missing, truncated, no image, beyond the limits, or in a colour mode without a
+            fixed range. The message begins with the file's path.
     """
-    image, _, shown = _load(source, "the photo")
+    image, _, shown = _load(source, "the photo", limits)
     return _to_rgb(image, shown)
 
 
@@ -136,21 +170,25 @@ def _to_rgb(image: Image.Image, shown: str) -> np.ndarray:
     raise UserError(f"{shown}: colour mode {image.mode!r} has no fixed range: save the photo as 8-bit RGB")
 
 
-def read_label_map(source: str | Path | bytes, classes: ClassTable) -> np.ndarray:
+def read_label_map(
+    source: str | Path | bytes, classes: ClassTable, limits: Limits | None = None
+) -> np.ndarray:
     """Reads a label map; the module's text says which forms it may have.
 
     Args:
         source: a path, or the bytes of an image file in a lossless format.
         classes: the classes whose ids, or colours, the map holds; `classes.ignore` means unlabelled.
+        limits: for files of unknown origin.
 
     Returns:
         int32 [h, w] in 0..C, C = unlabelled.
 
     Raises:
-        UserError: the file is missing, truncated or lossy, or holds an id or a colour that is not among the
-            classes. The message begins with the path and says which value, where, and which are allowed.
+        UserError: the file is missing, truncated, lossy or beyond the limits, or holds an id or a colour that
+            is not among the classes. The message begins with the path and says which value, where, and which
+            are allowed.
     """
-    image, data, shown = _load(source, "the label map")
+    image, data, shown = _load(source, "the label map", limits)
     if image.format in _LOSSY:
         raise UserError(f"{shown}: {image.format} changes label ids when it compresses: save the map as PNG")
     # Bit depth and colour type stand at bytes 24 and 25 of a PNG (header chunk, PNG specification 11.2.1).

@@ -1,0 +1,267 @@
+"""The studio's page in a real browser: paint, fill, undo, open files, download, be told what is wrong."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mscaflax import Synthesizer
+from mscaflax.apps.blend import Blender
+from mscaflax.apps.inputs import read_exemplar, read_layout
+from mscaflax.apps.studio.server import build_app
+from mscaflax.apps.studio.service import Studio
+from mscaflax.data import scenes
+
+pytestmark = pytest.mark.slow
+
+SKY, TREE, WATER = (scenes.CLASS_NAMES.index(name) for name in ("sky", "tree", "water"))
+COLOURS = np.array([*scenes.PALETTE, (0, 0, 0)], np.uint8)
+PATIENCE = 120  # seconds; compiling on a busy machine takes its time
+
+
+class Page:
+    """The page as a person has it: clicks, strokes, files."""
+
+    def __init__(self, driver, url, downloads):
+        self.driver, self.downloads = driver, downloads
+        driver.get(url)
+        self.until(lambda: self.body("ready") == "true" and self.pictures == 1)
+
+    def until(self, condition):
+        end = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < end, f"waited for nothing; the page says {self.message!r}"
+            time.sleep(0.05)
+
+    def body(self, name):
+        return self.driver.execute_script(f"return document.body.dataset.{name}")
+
+    @property
+    def pictures(self):
+        return int(self.body("pictures") or 0)
+
+    @property
+    def message(self):
+        return self.driver.execute_script(
+            "const m = document.getElementById('message');"
+            "return m.hidden ? '' : m.firstElementChild.textContent"
+        )
+
+    def find(self, selector):
+        return self.driver.find_element("css selector", selector)
+
+    def click(self, selector):
+        self.find(selector).click()
+
+    def pick(self, id):
+        self.find(f"#palette button:nth-child({id + 1})").click()
+
+    def another_picture(self, action):
+        """Does something, and waits until a picture that came of it is there and no other is under way."""
+        before = self.pictures
+        action()
+        self.until(lambda: self.pictures > before)
+        settled = self.pictures
+        time.sleep(0.6)
+        while settled != self.pictures:
+            settled = self.pictures
+            time.sleep(0.6)
+
+    def stroke(self, *places):
+        """Presses the mouse on the first pixel of the map, moves over the others and lets go."""
+        box = self.driver.execute_script(
+            "const c = document.getElementById('map'); c.scrollIntoView({block: 'nearest'});"
+            "const b = c.getBoundingClientRect();"
+            "return [b.left, b.top, b.width / c.width, b.height / c.height]"
+        )
+        left, top, dx, dy = box
+        points = [(left + (x + 0.5) * dx, top + (y + 0.5) * dy) for x, y in places]
+        kinds = ["mousePressed", *["mouseMoved"] * (len(points) - 1), "mouseReleased"]
+        for kind, (x, y) in zip(kinds, [*points, points[-1]], strict=True):
+            event = {"type": kind, "x": x, "y": y, "button": "left", "buttons": 1, "clickCount": 1}
+            self.driver.execute_cdp_cmd("Input.dispatchMouseEvent", event)
+
+    def canvas(self, selector="#map"):
+        """The pixels of a canvas, uint8 [h, w, 3]."""
+        width, height, data = self.driver.execute_script(
+            "const c = document.querySelector(arguments[0]);"
+            "const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
+            "return [c.width, c.height, Array.from(d)]",
+            selector,
+        )
+        return np.array(data, np.uint8).reshape(height, width, 4)[..., :3]
+
+    def ids(self):
+        """The label map on the canvas, int [h, w]: every pixel has exactly the colour of a class."""
+        found = (self.canvas()[..., None, :] == COLOURS).all(axis=-1)
+        assert found.any(axis=-1).all()
+        return found.argmax(axis=-1)
+
+    def download(self, selector="#download", name="picture.png"):
+        self.find(selector).click()
+        path = self.downloads / name
+        self.until(lambda: path.is_file() and path.stat().st_size > 0)
+        time.sleep(0.2)
+        pixels = np.asarray(Image.open(path).convert("RGB"))
+        path.unlink()
+        return pixels
+
+
+@pytest.fixture(scope="module")
+def studio(tiny_run):
+    return Studio(Synthesizer.from_workdir(tiny_run))
+
+
+@pytest.fixture
+def page(studio, serving, browser, tmp_path):
+    with serving(build_app(studio, warm=False)) as url:
+        yield Page(browser, url, tmp_path / "downloads")
+        requested = [
+            json.loads(entry["message"])["message"]["params"].get("request", {}).get("url", "")
+            for entry in browser.get_log("performance")
+            if '"Network.requestWillBeSent"' in entry["message"]
+        ]
+        assert len(requested) > 8
+        # chrome: is the browser's own first tab.
+        known = (url, f"blob:{url}", "data:", "chrome:")
+        assert {address for address in requested if not address.startswith(known)} == set()
+        assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"
+                and "422" not in entry["message"]] == []  # fmt: skip
+
+
+def first_exemplar(studio):
+    return studio.examples[1][0][1]
+
+
+def expected(studio, ids, exemplars, weights, seed=0):
+    layout = read_layout(studio.model, ids)
+    return Blender(studio.model, layout, exemplars, seed).mix(weights)
+
+
+def test_paint_fill_undo_and_download(page, studio):
+    start = page.ids()
+    np.testing.assert_array_equal(start, studio.example_layouts(studio.sizes[0])[0][1])
+
+    page.pick(TREE)
+    page.another_picture(lambda: page.stroke((5, 5), (40, 12), (40, 25)))
+    painted = page.ids()
+    changed = painted != start
+    assert (painted[changed] == TREE).all() and changed.sum() > 60
+    assert painted[5, 5] == painted[12, 40] == painted[20, 40] == TREE
+
+    page.click("[data-tool=fill]")
+    page.pick(WATER)
+    page.another_picture(lambda: page.stroke((5, 5)))
+    filled = page.ids()
+    assert filled[20, 40] == WATER and (filled != painted).sum() >= 60
+    assert (painted[filled != painted] == TREE).all()
+
+    page.another_picture(lambda: page.click("#undo"))
+    np.testing.assert_array_equal(page.ids(), painted)
+    page.another_picture(lambda: page.click("#undo"))
+    np.testing.assert_array_equal(page.ids(), start)
+    page.another_picture(lambda: page.click("#redo"))
+    np.testing.assert_array_equal(page.ids(), painted)
+
+    found = page.download()
+    exemplar = first_exemplar(studio)
+    np.testing.assert_array_equal(found, expected(studio, painted, [exemplar], [1]))
+    np.testing.assert_array_equal(found, page.canvas("#picture"))
+    np.testing.assert_array_equal(page.download("#save-map", "layout.png"), COLOURS[painted])
+
+
+def test_opened_files_give_the_picture_of_the_synthesizer(page, studio, photo_folder, tmp_path):
+    label = np.random.default_rng(0).integers(0, 12, (16, 32)).repeat(2, 0).repeat(2, 1).astype(np.uint8)
+    Image.fromarray(label).save(tmp_path / "map.png")
+    page.another_picture(lambda: page.find("#map-file").send_keys(str(tmp_path / "map.png")))
+    np.testing.assert_array_equal(page.ids(), label)
+
+    photo, map_of_photo = (photo_folder / kind / "train/3.png" for kind in ("images", "annotations"))
+    (tmp_path / "street.png").write_bytes(photo.read_bytes())
+    (tmp_path / "street_label.png").write_bytes(map_of_photo.read_bytes())
+    # What the drop of two files on the first place does.
+    page.driver.execute_script(
+        "const input = document.createElement('input');"
+        "document.body.append(Object.assign(input, {type: 'file', multiple: true, id: 'dropped'}))"
+    )
+    page.find("#dropped").send_keys(f"{tmp_path}/street.png\n{tmp_path}/street_label.png")
+    drop = (
+        "const data = new DataTransfer();"
+        "for (const f of document.getElementById('dropped').files) data.items.add(f);"
+        "document.querySelector(arguments[0]).dispatchEvent("
+        "new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true}))"
+    )
+    page.another_picture(lambda: page.driver.execute_script(drop, ".slot"))
+    found = page.download()
+    by_api = studio.synthesizer(label.astype(int), photo, map_of_photo)
+    exemplar = read_exemplar(studio.model, photo, map_of_photo)
+    np.testing.assert_array_equal(found, expected(studio, label.astype(int), [exemplar], [1]))
+    assert np.abs(found.astype(int) - by_api).max() <= 1
+
+    # A second photo, from the examples: mixed, beyond the second, with another seed.
+    page.click("#slots .add")
+    page.another_picture(lambda: page.click("#exemplars button:nth-child(3)"))
+    set_value = (
+        "const e = document.querySelector(arguments[0]); e.value = arguments[1];"
+        "e.dispatchEvent(new Event('input', {bubbles: true}))"
+    )
+    page.another_picture(lambda: page.driver.execute_script(set_value, "#blend", "1.5"))
+    page.another_picture(lambda: page.driver.execute_script(set_value, "#seed", "7"))
+    both = [exemplar, studio.examples[1][2][1]]
+    np.testing.assert_array_equal(
+        page.download(), expected(studio, label.astype(int), both, [-0.5, 1.5], seed=7)
+    )
+
+
+def test_pointing_shows_what_feeds_a_place(page):
+    page.driver.execute_script("document.getElementById('picture').scrollIntoView({block: 'center'})")
+    page.find("#picture").send_keys("\ue014")  # the right arrow key
+    said = page.find("#source").text
+    assert "feeds" in said and "let through" in said
+    veil = page.driver.execute_script(
+        "const c = document.querySelector('.over-photo');"
+        "return Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
+    )
+    alpha = np.array(veil)[3::4]
+    assert alpha.min() < 10 and alpha.max() > 30
+
+
+def test_keys_paint_too(page):
+    before = page.ids()
+    page.pick(WATER)
+    page.another_picture(lambda: page.find("#map").send_keys("[[[[[[[ "))
+    changed = page.ids() != before
+    assert changed.sum() == (before[16, 32] != WATER) and (page.ids()[changed] == WATER).all()
+
+
+def test_wrong_files_are_said_in_the_page(page, tmp_path):
+    (tmp_path / "notes.png").write_text("no picture")
+    before = page.ids()
+    page.find("#map-file").send_keys(str(tmp_path / "notes.png"))
+    page.until(lambda: "not an image in a known format" in page.message)
+    Image.fromarray(np.full((64, 128), 77, np.uint8)).save(tmp_path / "ids.png")
+    page.find("#map-file").send_keys(str(tmp_path / "ids.png"))
+    page.until(lambda: "label id 77" in page.message)
+    with open(tmp_path / "large.png", "wb") as large:
+        large.truncate(21 * 2**20)
+    page.find("#map-file").send_keys(str(tmp_path / "large.png"))
+    page.until(lambda: "has more than 20 MB" in page.message)
+    np.testing.assert_array_equal(page.ids(), before)
+    # The page goes on as if nothing had happened.
+    page.another_picture(lambda: page.click("#dice"))
+    assert page.message == ""
+
+
+def test_a_photo_without_a_map_waits_for_it(page, photo_folder):
+    page.driver.execute_script("document.getElementById('photo-file').click = () => {}")
+    page.click(".slot .foot button")
+    page.find("#photo-file").send_keys(str(photo_folder / "images/train/3.png"))
+    page.until(lambda: "no segmenter" in page.message)
+    page.driver.execute_script("document.getElementById('label-file').click = () => {}")
+    page.click(".slot .foot button")
+    page.another_picture(
+        lambda: page.find("#label-file").send_keys(str(photo_folder / "annotations/train/3.png"))
+    )
+    assert page.message == ""
