@@ -14,6 +14,9 @@ NO_CPU_BUILD = "platform_system != 'Linux' or platform_machine != 'x86_64'"
 # The TPU compiler that jax 0.10.2 asks for; it exists for one platform only.
 LIBTPU = f"libtpu==0.0.42.*; {CPU_BUILD}"
 
+# What runs docs/tour.ipynb.
+NOTEBOOK = ["ipykernel>=7.4,<8", "nbclient>=0.11,<0.12", "nbformat>=5.11,<6"]
+
 # Each lower bound is the release that the tests ran with.
 REQUIREMENTS = [
     "absl-py>=2.5,<3",
@@ -44,12 +47,13 @@ EXTRAS = {
     "compile": [LIBTPU],
     "cuda": ["jax[cuda12]>=0.10.2,<0.11"],
     "studio": STUDIO,
-    "docs": ["matplotlib>=3.11,<4"],
+    "docs": ["matplotlib>=3.11,<4", *NOTEBOOK],
     "test": [
         # dill and importlib_resources: TFDS's test case for builders imports them and requires neither.
         "dill>=0.4,<1",
         "httpx2>=2.16,<3",
         "importlib_resources>=7,<8",
+        *NOTEBOOK,
         "pytest>=9.2,<10",
         "pytest-xdist>=3.8,<4",
         "pyyaml>=6.0.3,<7",

@@ -45,11 +45,11 @@ def run(args: argparse.Namespace) -> int:
 
     # Before the model is loaded: who waits should not learn then that the port is taken.
     with _listen(args.host, args.port) as listening:
-        from mscaflax.apps.studio.access import open_synthesizer
         from mscaflax.apps.studio.server import build_app
         from mscaflax.apps.studio.service import Studio
+        from mscaflax.apps.synthesizer import Synthesizer
 
-        app = build_app(Studio(open_synthesizer(args.workdir)), args.host)
+        app = build_app(Studio(Synthesizer.from_workdir(args.workdir)), args.host)
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=1
         )

@@ -186,11 +186,15 @@ def test_without_a_segmenter_a_photo_needs_its_map(client, photos):
 
 
 def test_a_segmenter_guesses_the_map(tiny_run, photos):
-    class Guessing(Synthesizer):
-        def segment(self, photo):
-            return np.full(photo.shape[:2], 5, np.int32)
+    class Fives:
+        """A stand-in for a segmenter."""
 
-    app = build_app(Studio(Guessing(Synthesizer.from_workdir(tiny_run).model)), warm=False)
+        def predict(self, images):
+            return np.full(images.shape[:3], 5, np.int32)
+
+    synthesizer = Synthesizer.from_workdir(tiny_run)
+    synthesizer.__dict__["segmenter"] = Fives()
+    app = build_app(Studio(synthesizer), warm=False)
     with TestClient(app, base_url=URL) as client:
         found = client.post("/api/exemplar", files={"photo": photos[0][0]}).json()
     assert found["guessed"] and set(base64.b64decode(found["label"])) == {5}

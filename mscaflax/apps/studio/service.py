@@ -9,7 +9,6 @@ import numpy as np
 from mscaflax.apps.blend import Blender
 from mscaflax.apps.explain import explanation, region_colours
 from mscaflax.apps.inputs import MAX_PIXELS, Layout, pad_to_multiple
-from mscaflax.apps.studio.access import make_exemplar
 from mscaflax.apps.studio.examples import closest_size, fit_layout, load_examples
 from mscaflax.data.images import Limits, read_label_map, read_photo
 from mscaflax.errors import UserError
@@ -78,7 +77,7 @@ class Studio:
     def examples(self):
         """As `load_examples`, but the exemplars as mscaflax.apps.inputs.Exemplar: [(name, Exemplar)]."""
         layouts, photos = load_examples(self.model)
-        exemplars = [(e.name, make_exemplar(self.synthesizer, e.photo, e.label)) for e in photos]
+        exemplars = [(e.name, self.synthesizer.read_exemplar(e.photo, e.label)) for e in photos]
         return layouts, exemplars
 
     def example_layouts(self, size):
@@ -106,7 +105,7 @@ class Studio:
         photo = read_photo(photo, PHOTO_LIMITS)
         if label is not None:
             label = read_label_map(label, self.classes, PHOTO_LIMITS)
-        return make_exemplar(self.synthesizer, photo, label)
+        return self.synthesizer.read_exemplar(photo, label)
 
     def check_exemplar(self, exemplar):
         """Raises UserError unless an Exemplar has sides that `read_exemplar` can give."""
