@@ -35,6 +35,18 @@ def mscaflax(folder, *arguments):
     subprocess.run([sys.executable, "-m", "mscaflax", *arguments], cwd=folder, check=True)
 
 
+def without(label, unwanted, passed_over, columns):
+    """A label map without some classes in some columns: a row has what is nearest of all but `passed_over`."""
+    found = label.copy()
+    for row in found:
+        here = np.flatnonzero(np.isin(row[columns], unwanted)) + columns.start
+        others = np.flatnonzero(~np.isin(row, passed_over))
+        if not len(others):
+            continue
+        row[here] = row[others[np.abs(here[:, None] - others).argmin(axis=1)]]
+    return found
+
+
 def write(folder, **pictures):
     for name, picture in pictures.items():
         Image.fromarray(picture).save(folder / f"{name}.png")
@@ -91,7 +103,7 @@ def blend(folder):
         [day, night, read(folder, "ramp"), read(folder, "classes")],
         list(strip),
     ]
-    titles = ("first exemplar / 0", "second exemplar / ⅓", "--ramp / ⅔", "--classes / 1")
+    titles = ("first exemplar; 0", "second exemplar; 1/3", "--ramp; 2/3", "--classes; 1")
     save("blend", picture_grid([Column(t, np.stack(c)) for t, *c in zip(titles, *rows, strict=True)]))
 
 
@@ -119,10 +131,10 @@ def extrapolation(folder):
 
 def editing(folder):
     photo, label = draw(8, 8)
-    edited = label.copy()
     tree, grass, water = (scenes.CLASS_NAMES.index(name) for name in ("tree", "grass", "water"))
-    edited[:, :44][label[:, :44] == tree] = grass
-    edited[46:, 84:][label[46:, 84:] == grass] = water
+    houses = [scenes.CLASS_NAMES.index(name) for name in ("building", "window")]
+    edited = without(label, [tree], [tree, *houses], columns=slice(0, 64))
+    edited[46:, 80:][label[46:, 80:] == grass] = water
     write(folder, photo=photo, photo_label=label, edited=edited)
     mscaflax(
         folder, "edit", "--photo=photo.png", "--photo_label=photo_label.png",

@@ -15,9 +15,9 @@ from pathlib import Path
 import uvicorn
 from selenium import webdriver
 
-from mscaflax.apps.studio.access import open_synthesizer
 from mscaflax.apps.studio.server import build_app
 from mscaflax.apps.studio.service import Studio
+from mscaflax.apps.synthesizer import Synthesizer
 
 _POINT = """
 const box = document.getElementById("picture").getBoundingClientRect();
@@ -40,7 +40,7 @@ def main():
     parser.add_argument("--point", metavar="U,V", help="point at this place of the picture, both in 0..1")
     args = parser.parse_args()
 
-    studio = Studio(open_synthesizer(args.workdir))
+    studio = Studio(Synthesizer.from_workdir(args.workdir))
     # The time that the page shows should be that of a picture, not of compiling.
     for exemplars in range(1, 2 + args.mix):
         studio.warm(studio.sizes[0], exemplars)

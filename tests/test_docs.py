@@ -1,11 +1,13 @@
 """What the docs show runs."""
 
+import importlib
 import re
 import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import nbformat
 import numpy as np
 import pytest
 
@@ -75,3 +77,16 @@ def test_every_link_between_the_docs_leads_somewhere():
     for page in pages:
         for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.slow
+def test_the_tour_runs_from_start_to_end(monkeypatch):
+    monkeypatch.syspath_prepend(DOCS)
+    tour = importlib.import_module("make_tour")
+    found = nbformat.read(DOCS / "tour.ipynb", 4)
+    written = tour.notebook()
+    assert [cell.source for cell in found.cells] == [cell.source for cell in written.cells]
+    ran = tour.executed()
+    code = [cell for cell in ran.cells if cell.cell_type == "code"]
+    assert sum("image/png" in output.get("data", {}) for cell in code for output in cell.outputs) == 7
+    assert not [output for cell in code for output in cell.outputs if output.get("name") == "stderr"]
