@@ -36,7 +36,7 @@ def mscaflax(folder, *arguments):
 
 
 def without(label, unwanted, passed_over, columns):
-    """A label map without some classes in some columns: a row has what is nearest of all but `passed_over`."""
+    """A label map without some classes in some columns: there, what is nearest in the row of all but some."""
     found = label.copy()
     for row in found:
         here = np.flatnonzero(np.isin(row[columns], unwanted)) + columns.start
