@@ -8,30 +8,17 @@ import os
 # Before JAX is imported: threads of other work would decide on the ratios.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
 
-import functools
 import time
 
 import jax
 import jax.numpy as jnp
 
-from mscaflax.nets.layers import convolve_padded, edge_convolution, pad_by_edge, upsample
+from mscaflax.nets.layers import upsample
 from mscaflax.nets.spade import _joint_product
 
 BATCH, TURNS = 8, 15
-CONVOLUTIONS = (
-    (64, 16, 16, 1),
-    (64, 32, 16, 1),
-    (32, 32, 32, 1),
-    (16, 64, 64, 1),
-    (8, 128, 128, 1),
-    (64, 16, 24, 2),
-)
 UPSAMPLINGS = ((4, 128), (8, 64), (16, 32), (32, 16))
 MODULATIONS = ((64, 16, 16, 16), (32, 24, 16, 32), (8, 48, 16, 128))
-
-
-def padded_convolution(x, kernel, stride):
-    return convolve_padded(pad_by_edge(x), kernel, stride)
 
 
 def shifted_upsampling(x):
@@ -70,10 +57,6 @@ def main():
     def draw(*shape):
         return jax.random.normal(next(keys), shape)
 
-    for side, c, n, stride in CONVOLUTIONS:
-        x, kernel = draw(BATCH, side, side, c), 0.1 * draw(3, 3, c, n)
-        forms = (functools.partial(f, stride=stride) for f in (padded_convolution, edge_convolution))
-        compare(f"convolution {side}² {c}→{n} stride {stride}", *forms, x, kernel)
     for side, c in UPSAMPLINGS:
         compare(f"upsampling {side}² {c}", shifted_upsampling, upsample, draw(BATCH, side, side, c))
     for side, m, k, c in MODULATIONS:

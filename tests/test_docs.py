@@ -88,5 +88,5 @@ def test_the_tour_runs_from_start_to_end(monkeypatch):
     assert [cell.source for cell in found.cells] == [cell.source for cell in written.cells]
     ran = tour.executed()
     code = [cell for cell in ran.cells if cell.cell_type == "code"]
-    assert sum("image/png" in output.get("data", {}) for cell in code for output in cell.outputs) == 7
+    assert sum("image/png" in output.get("data", {}) for cell in code for output in cell.outputs) == 8
     assert not [output for cell in code for output in cell.outputs if output.get("name") == "stderr"]

@@ -1,10 +1,10 @@
 """Mistaken and hostile files and arguments: a sample; `python tests/fuzz.py` runs thousands."""
 
 import functools
+import importlib
 from pathlib import Path
 
 import pytest
-from fuzz import fuzz
 from starlette.testclient import TestClient
 
 from mscaflax import Synthesizer
@@ -15,6 +15,8 @@ from mscaflax.training import model
 
 @pytest.mark.slow
 def test_no_input_brings_a_traceback_or_a_file_beside(tiny_run, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    fuzz = importlib.import_module("fuzz").fuzz
     monkeypatch.setattr(model, "load_model", functools.cache(model.load_model))
     app = build_app(Studio(Synthesizer.from_workdir(tiny_run)), warm=False)
     with TestClient(app, base_url="http://127.0.0.1:7860") as client:

@@ -5,14 +5,12 @@ padding; content is a rectangle at the top left. With it, every result on the co
 unpadded input.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 EPSILON = 1e-5
 MAX_SIDE = 2**14  # of a map with noise
@@ -54,111 +52,20 @@ class EdgeConv(nn.Module):
     @nn.compact
     def __call__(self, x, valid=None):
         """x [b, h, w, c], `valid` as of this file → [b, h/stride, w/stride, features]."""
-
-        def convolve(x, kernel, strides, padding, **rest):
-            del strides, padding, rest
-            if valid is None:
-                return edge_convolution(x, kernel, self.stride)
-            return convolve_padded(pad_by_edge(x, valid), kernel, self.stride)
-
-        return nn.Conv(
+        x = pad_by_edge(x, valid)
+        # Zeros around the edge, then a crop: the CPU runs convolutions without padding much slower.
+        before, after = (1, 1) if self.stride == 1 else (2, 0)
+        x = nn.Conv(
             self.features,
             (3, 3),
+            strides=self.stride,
+            padding=((before, after), (before, after)),
             use_bias=self.use_bias,
             kernel_init=self.kernel_init,
             dtype=self.dtype,
-            conv_general_dilated=convolve,
             name="conv",
         )(x)
-
-
-def convolve_padded(x, kernel, stride):
-    """3×3 convolution of a map that has its border already: [b, h+2, w+2, c] → [b, h/stride, w/stride, n]."""
-    # Zeros around the border, then a crop: the CPU runs convolutions without padding much slower.
-    before, after = (1, 1) if stride == 1 else (2, 0)
-    x = _convolve(x, kernel, stride, (before, after))
-    return x[:, 1:-1, 1:-1] if stride == 1 else x[:, 1:, 1:]
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def edge_convolution(x, kernel, stride=1):
-    """3×3 convolution whose border is the repeated edge: but for rounding, `convolve_padded(pad_by_edge(x))`.
-
-    A map with a border is a copy, which costs more than half of the convolution's own traffic on a TPU:
-    here the convolution pads by zeros, and the outermost rows and columns alone get what the edge adds.
-
-    Args:
-      x: [b, h, w, c].
-      kernel: [3, 3, c, n].
-      stride: 1 or 2; with 2, h and w are even.
-
-    Returns:
-      [b, h/stride, w/stride, n].
-    """
-    y = _convolve(x, kernel, stride, _zeros(stride))
-    return _add_to_border(y, _border_terms(_border(x, stride), kernel, stride))
-
-
-def _edge_convolution_forward(x, kernel, stride):
-    return edge_convolution(x, kernel, stride), (x, kernel)
-
-
-def _edge_convolution_backward(stride, saved, y_gradient):
-    # By hand, so that here, too, the border is added in one pass: JAX would add four padded maps.
-    x, kernel = saved
-    _, pull = jax.vjp(lambda x, kernel: _convolve(x, kernel, stride, _zeros(stride)), x, kernel)
-    x_gradient, kernel_gradient = pull(y_gradient)
-    _, pull = jax.vjp(lambda lines, kernel: _border_terms(lines, kernel, stride), _border(x, stride), kernel)
-    line_gradients, more = pull(_border(y_gradient, stride))
-    return _add_to_border(x_gradient, line_gradients), kernel_gradient + more
-
-
-edge_convolution.defvjp(_edge_convolution_forward, _edge_convolution_backward)
-
-
-def _zeros(stride):
-    """Zeros before and after an axis: with stride 2 the last window ends inside."""
-    return (1, 1) if stride == 1 else (1, 0)
-
-
-def _convolve(x, kernel, stride, padding):
-    """A convolution over one or two axes of positions, each padded by zeros."""
-    numbers = ("NHWC", "HWIO", "NHWC") if x.ndim == 4 else ("NWC", "WIO", "NWC")
-    axes = x.ndim - 2
-    return jax.lax.conv_general_dilated(
-        x, kernel, (stride,) * axes, (padding,) * axes, dimension_numbers=numbers
-    )
-
-
-def _border(x, stride):
-    """The lines of a map that its repeated edge touches: rows [b, w, c] and columns [b, h, c]."""
-    lines = {"top": x[:, 0], "left": x[:, :, 0]}
-    return lines if stride == 2 else lines | {"bottom": x[:, -1], "right": x[:, :, -1]}
-
-
-def _border_terms(lines, kernel, stride):
-    """What the repeated edge adds to the same lines of the convolution; the corners are in the rows."""
-    terms = {}
-    for name, line in lines.items():
-        part = {"top": kernel[0], "bottom": kernel[2], "left": kernel[:, 0], "right": kernel[:, 2]}[name]
-        if name in ("top", "bottom"):
-            line = jnp.concatenate([line[:, :1], line, line[:, -1:]], axis=1)
-            padding = (0, 0)
-        else:
-            padding = _zeros(stride)
-        terms[name] = _convolve(line, part, stride, padding)
-    return terms
-
-
-def _add_to_border(x, terms):
-    rows = jnp.arange(x.shape[1])[None, :, None, None]
-    columns = jnp.arange(x.shape[2])[None, None, :, None]
-    for name, term in terms.items():
-        here = {"top": rows == 0, "bottom": rows == x.shape[1] - 1}
-        here |= {"left": columns == 0, "right": columns == x.shape[2] - 1}
-        term = term[:, None] if name in ("top", "bottom") else term[:, :, None]
-        x = x + jnp.where(here[name], term, jnp.zeros((), x.dtype))
-    return x
+        return x[:, 1:-1, 1:-1] if self.stride == 1 else x[:, 1:, 1:]
 
 
 def coverage_pyramid(valid, num_scales):
@@ -205,12 +112,11 @@ def _interpolation(size, dtype):
     Products with it move little more on a TPU than the map and its result, where shifted and interleaved maps
     are several copies. Their arithmetic grows with the side, which is small in training.
     """
-    here = np.arange(size)
-    matrix = np.zeros((2 * size, size), np.float32)
-    for offset, beside in ((0, np.maximum(here - 1, 0)), (1, np.minimum(here + 1, size - 1))):
-        matrix[2 * here + offset, here] += 0.75
-        matrix[2 * here + offset, beside] += 0.25
-    return jnp.asarray(matrix, dtype)
+    # Computed, not written out, as the noise's positions are.
+    row, column = jnp.arange(2 * size)[:, None], jnp.arange(size)[None, :]
+    here = row // 2
+    beside = jnp.clip(here + 2 * (row % 2) - 1, 0, size - 1)
+    return (0.75 * (column == here) + 0.25 * (column == beside)).astype(dtype)
 
 
 def _interpolate(before, here, after, axis):

@@ -157,10 +157,12 @@ class Model:
             extra = -count % (self.mesh.size * CHUNK)
             arrays = [np.concatenate([x, np.repeat(x[-1:], extra, axis=0)]) for x in map(np.asarray, arrays)]
         label, exemplar, exemplar_label, *valid = arrays
-        images = self._call(self._image, label, exemplar, exemplar_label, seed, valid[0] if valid else None)
+        chunks = [] if self.mesh is None else [np.int32(len(label) // (self.mesh.size * CHUNK))]
+        valid = valid[0] if valid else None
+        images = self._call(self._image, label, exemplar, exemplar_label, seed, valid, *chunks)
         return np.asarray(images)[:count]
 
-    def _call(self, program, label, exemplar, exemplar_label, seed, valid):
+    def _call(self, program, label, exemplar, exemplar_label, seed, valid, *more):
         batch = {
             "label": np.asarray(label, np.int32),
             "exemplar": np.asarray(exemplar, np.float32),
@@ -168,23 +170,37 @@ class Model:
         }
         if self.mesh is not None:
             batch, valid = jax.device_put((batch, valid), batch_sharding(self.mesh))
-        return program(self.params, self.statistics, self.vgg, batch, np.uint32(seed), valid)
+        return program(self.params, self.statistics, self.vgg, batch, np.uint32(seed), valid, *more)
 
 
 def _in_chunks(function, mesh):
     """Splits the batch of a forward function over a mesh; each device takes CHUNK images at a time.
 
-    A program for another number of images rounds otherwise, and one rounding can flip an 8-bit level.
+    A program for another number of images rounds otherwise, and one rounding can flip an 8-bit level. So the
+    number of chunks is a value, not a part of the program: the compiler would unroll a loop over one.
+
+    Returns:
+      The function of the same arguments and the number of chunks of each device, int32.
     """
 
-    def share(params, statistics, vgg, batch, seed, valid):
+    def share(params, statistics, vgg, batch, seed, valid, count):
         parts = jax.tree.map(lambda x: x.reshape(-1, CHUNK, *x.shape[1:]), (batch, valid))
-        images = jax.lax.map(lambda part: function(params, statistics, vgg, part[0], seed, part[1]), parts)
+
+        def one(index, images):
+            part, content = jax.tree.map(
+                lambda x: jax.lax.dynamic_index_in_dim(x, index, keepdims=False), parts
+            )
+            image = function(params, statistics, vgg, part, seed, content)
+            return jax.lax.dynamic_update_index_in_dim(images, image, index, 0)
+
+        # Zeros that each device knows as its own.
+        zeros = (0.0 * parts[0]["label"].astype(jnp.float32))[..., None] * jnp.zeros((1, 1, 1, 1, 3))
+        images = jax.lax.fori_loop(0, count, one, zeros)
         return images.reshape(-1, *images.shape[2:])
 
     split, whole = P(BATCH_AXES), P()
     return jax.shard_map(
-        share, mesh=mesh, in_specs=(whole, whole, whole, split, whole, split), out_specs=split
+        share, mesh=mesh, in_specs=(whole, whole, whole, split, whole, split, whole), out_specs=split
     )
 
 

@@ -8,9 +8,7 @@ from mscaflax.nets.layers import (
     MAX_PRODUCT_SIDE,
     EdgeConv,
     average_pool,
-    convolve_padded,
     coverage_pyramid,
-    edge_convolution,
     instance_norm,
     layer_norm,
     normalize,
@@ -197,25 +195,6 @@ def test_edge_conv_repeats_the_border_of_the_content(rng, stride):
     padded[:, :6, :8] = x
     out = conv.apply(params, padded, corner([(6, 8)], 10, 12))
     np.testing.assert_allclose(out[0, : 6 // stride, : 8 // stride], expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("size", [(4, 6), (2, 2), (1, 3)])
-@pytest.mark.parametrize("stride", [1, 2])
-def test_convolution_with_a_repeated_edge(rng, stride, size):
-    """The same values and gradients as of the map with its border."""
-    if stride == 2 and size[0] % 2:
-        pytest.skip("stride 2 takes even sides")
-    x, kernel = rng.normal(size=(2, *size, 3)), rng.normal(size=(3, 3, 3, 4))
-    weights = rng.normal(size=(2, size[0] // stride, -(-size[1] // stride), 4))
-    x, kernel, weights = (jnp.asarray(a, jnp.float32) for a in (x, kernel, weights))
-
-    def total(convolve):
-        return jax.value_and_grad(lambda x, kernel: (weights * convolve(x, kernel)).sum(), argnums=(0, 1))
-
-    found = total(lambda x, kernel: edge_convolution(x, kernel, stride))(x, kernel)
-    expected = total(lambda x, kernel: convolve_padded(pad_by_edge(x), kernel, stride))(x, kernel)
-    assert expected[0] != 0
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found, expected)
 
 
 def test_upsampling_is_the_same_by_products_and_by_shifts(rng):
