@@ -138,7 +138,7 @@ def prepare_case(root, files, rng, workdir):
                 data = files[source]
                 name = f"{index}.png" if rng.random() < 0.95 else f"{rng.choice(WORDS[1:8])}.png"
                 (folder / name.replace("/", "_")).write_bytes(
-                    mutated(data, rng) if rng.random() < 0.15 else data
+                    mutated(data, rng) if rng.random() < 0.03 else data
                 )
     classes = {
         "classes": list(scenes.CLASS_NAMES),
