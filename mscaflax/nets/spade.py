@@ -1,12 +1,12 @@
 """Spatially-adaptive modulation and the residual block made of it (after SPADE, Park et al., CVPR 2019)."""
 
-import functools
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from mscaflax.nets.layers import EdgeConv, normalize
+from mscaflax.nets.msca import distribute
 
 HE = nn.initializers.he_normal()
 # At the start, beside features of unit deviation: normalization over positions then has noise to normalize
@@ -55,7 +55,7 @@ class DecoupledModulation(nn.Module):
     def __call__(self, alignment, label_features, valid=None):
         """As SpadeModulation's; an alignment without regions raises ValueError."""
         init = nn.initializers.variance_scaling(0.25, "fan_in", "truncated_normal")
-        product = None
+        out = nn.Dense(2 * self.channels, kernel_init=init, dtype=self.dtype, name="label")(label_features)
         if alignment is not None:
             if alignment.values is None:
                 raise ValueError("decoupled modulation needs an alignment with regions")
@@ -63,22 +63,8 @@ class DecoupledModulation(nn.Module):
             x = nn.Dense(2 * self.channels, use_bias=False, dtype=self.dtype, kernel_init=HE, name="region")(
                 nn.relu(x)
             )
-            product = functools.partial(_joint_product, alignment.assignment, x)
-        label = nn.Dense(
-            2 * self.channels, kernel_init=init, dtype=self.dtype, dot_general=product, name="label"
-        )
-        return jnp.split(label(label_features), 2, axis=-1)
-
-
-def _joint_product(assignment_bhwk, values_bkn, labels_bhwm, kernel_mn, *unused, **options):
-    """Label features times their kernel, plus what the regions hand out, as one product of both side by side.
-
-    Two products would write two maps of the modulations' width, and read them to add them up.
-    """
-    del unused, options
-    both = jnp.concatenate([labels_bhwm, assignment_bhwk.astype(labels_bhwm.dtype)], axis=-1)
-    kernel = jnp.broadcast_to(kernel_mn, (labels_bhwm.shape[0], *kernel_mn.shape))
-    return jnp.einsum("bhwm,bmn->bhwn", both, jnp.concatenate([kernel, values_bkn], axis=1))
+            out = out + distribute(alignment.assignment, x)
+        return jnp.split(out, 2, axis=-1)
 
 
 MODULATIONS = {"spade": SpadeModulation, "decoupled": DecoupledModulation}
