@@ -55,6 +55,7 @@ EXTRAS = {
         "importlib_resources>=7,<8",
         *NOTEBOOK,
         "pytest>=9.2,<10",
+        "pytest-timeout>=2.4,<3",
         "pytest-xdist>=3.8,<4",
         "pyyaml>=6.0.3,<7",
         "ruff>=0.17.6,<0.18",

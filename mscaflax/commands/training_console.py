@@ -32,8 +32,15 @@ def _keep(record, folder) -> bool:
 
     record.exc_info = record.exc_text = None
     if record.levelno >= 30:
-        return True
+        return _not_of_full_disk(record)
     return is_first() and folder in Path(record.pathname).parents
+
+
+def _not_of_full_disk(record) -> bool:
+    """Drops what each part of the libraries says of a full disk: the program ends with a line about it."""
+    from mscaflax.training.checkpoint import tells_of_full_disk
+
+    return not tells_of_full_disk(record.getMessage())
 
 
 def train_on_console(
@@ -83,6 +90,8 @@ def train_on_console(
     # The root logger may have a handler too, and would write each line again.
     logger.propagate = False
     absl_logging.set_verbosity(absl_logging.INFO)
+    # It tells of all writes of a checkpoint that nobody waited for after the first had failed, at the very end.
+    logging.getLogger("asyncio").addFilter(_not_of_full_disk)
     columns = (
         TextColumn("training"),
         BarColumn(),

@@ -60,12 +60,17 @@ def _split(state):
     )
 
 
+def tells_of_full_disk(text):
+    """Whether a message does."""
+    return any(os.strerror(number) in text for number in (errno.ENOSPC, errno.EDQUOT))
+
+
 def disk_is_full(error):
     """Whether an error, or what it comes from, says so; TensorStore tells it in words alone."""
     while error is not None:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             return True
-        if any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):
+        if tells_of_full_disk(str(error)):
             return True
         error = error.__cause__ or error.__context__
     return False

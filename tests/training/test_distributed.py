@@ -45,7 +45,7 @@ def start(processes, workdir, arguments):
         start_new_session=True,
     )
     for line in program.stderr:
-        if "[3]" in line:
+        if "step 3 of" in line:
             break
     return program
 
