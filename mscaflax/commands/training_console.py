@@ -90,7 +90,7 @@ def train_on_console(
     # The root logger may have a handler too, and would write each line again.
     logger.propagate = False
     absl_logging.set_verbosity(absl_logging.INFO)
-    # It tells of all writes of a checkpoint that nobody waited for after the first had failed, at the very end.
+    # It tells at the very end of writes of a checkpoint that nobody waited for after the first had failed.
     logging.getLogger("asyncio").addFilter(_not_of_full_disk)
     columns = (
         TextColumn("training"),

@@ -19,8 +19,14 @@ from mscaflax.training.sharding import BATCH_AXES, batch_sharding, replicated
 from mscaflax.training.state import init_state, neutral_statistics
 from mscaflax.training.step import synthesize
 
-# On a mesh, images pass the network so many at a time, whatever the batch.
-CHUNK = 4
+# Images that each device of a mesh takes at a time, whatever the batch. On the CPU, products round otherwise
+# at each place of a batch.
+CHUNK_ON_CPU, CHUNK = 1, 4
+
+
+def chunk_of(mesh):
+    """How many images each device of a mesh takes at a time."""
+    return CHUNK_ON_CPU if mesh.devices.flat[0].platform == "cpu" else CHUNK
 
 
 def forward(network, params, statistics, vgg, batch, seed, valid=None):
@@ -153,11 +159,13 @@ class Model:
         """
         arrays = [label, exemplar, exemplar_label, *([] if valid is None else [valid])]
         count = len(label)
+        chunks = []
         if self.mesh is not None:
-            extra = -count % (self.mesh.size * CHUNK)
+            together = self.mesh.size * chunk_of(self.mesh)
+            extra = -count % together
+            chunks = [np.int32((count + extra) // together)]
             arrays = [np.concatenate([x, np.repeat(x[-1:], extra, axis=0)]) for x in map(np.asarray, arrays)]
         label, exemplar, exemplar_label, *valid = arrays
-        chunks = [] if self.mesh is None else [np.int32(len(label) // (self.mesh.size * CHUNK))]
         valid = valid[0] if valid else None
         images = self._call(self._image, label, exemplar, exemplar_label, seed, valid, *chunks)
         return np.asarray(images)[:count]
@@ -174,7 +182,7 @@ class Model:
 
 
 def _in_chunks(function, mesh):
-    """Splits the batch of a forward function over a mesh; each device takes CHUNK images at a time.
+    """Splits the batch of a forward function over a mesh; each device takes a few images at a time.
 
     A program for another number of images rounds otherwise, and one rounding can flip an 8-bit level. So the
     number of chunks is a value, not a part of the program: the compiler would unroll a loop over one.
@@ -182,9 +190,10 @@ def _in_chunks(function, mesh):
     Returns:
       The function of the same arguments and the number of chunks of each device, int32.
     """
+    chunk = chunk_of(mesh)
 
     def share(params, statistics, vgg, batch, seed, valid, count):
-        parts = jax.tree.map(lambda x: x.reshape(-1, CHUNK, *x.shape[1:]), (batch, valid))
+        parts = jax.tree.map(lambda x: x.reshape(-1, chunk, *x.shape[1:]), (batch, valid))
 
         def one(index, images):
             part, content = jax.tree.map(
