@@ -1,3 +1,5 @@
+import contextlib
+import io
 import json
 import shutil
 import subprocess
@@ -14,7 +16,7 @@ from mscaflax.data.pipeline import evaluation_pairs
 from mscaflax.training.segmenter import load_segmenter, segmenter_folder
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def logger_as_before():
     """The command sets the logger up for a program of its own; other tests have it as it was."""
     logger = absl_logging.get_absl_logger()
@@ -29,12 +31,13 @@ def scored(segmenter_run, tmp_path_factory):
     """A copy of `segmenter_run`, and what the command says when it scores it."""
     workdir = tmp_path_factory.mktemp("scored") / "run"
     shutil.copytree(segmenter_run, workdir)
-    return workdir
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        assert main(["segmenter", f"--workdir={workdir}"]) == 0
+    return workdir, said.getvalue().splitlines()
 
 
-def test_a_trained_segmenter_is_scored_on_frozen_patches(scored, coloured_photos, capsys):
-    assert main(["segmenter", f"--workdir={scored}"]) == 0
-    said = capsys.readouterr().out.splitlines()
+def test_a_trained_segmenter_is_scored_on_frozen_patches(scored, coloured_photos):
+    scored, said = scored
     folder = segmenter_folder(scored, 0)
     scores = json.loads((folder / "scores.json").read_text())
     assert said[0] == (
@@ -62,8 +65,8 @@ def test_a_trained_segmenter_is_scored_on_frozen_patches(scored, coloured_photos
     assert scores["pixel_accuracy"] > 0.9 and scores["mean_iou"] > 0.8
 
 
-def test_scoring_again_gives_the_same_bytes(scored, capsys):
-    assert main(["segmenter", f"--workdir={scored}"]) == 0
+def test_scoring_again_gives_the_same_bytes(scored):
+    scored, _ = scored
     file = segmenter_folder(scored, 0) / "scores.json"
     before = file.read_bytes()
     assert main(["segmenter", f"--workdir={scored}"]) == 0
@@ -101,6 +104,7 @@ def test_a_dataset_of_other_classes_is_refused(segmenter_run, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_second_segmenter_lives_beside_the_first(scored):
+    scored, _ = scored
     command = [sys.executable, "-m", "mscaflax", "segmenter", f"--workdir={scored}", "--seed=1", "--steps=3"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

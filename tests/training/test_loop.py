@@ -289,5 +289,5 @@ def test_a_signal_to_the_program_saves_and_it_goes_on(number, status, tiny_argum
         text=True,
     )
     assert resumed.returncode == 0, resumed.stderr
-    assert f"resuming at step {step}" in resumed.stderr and f"[{step + 1}]" in resumed.stderr
+    assert f"resuming at step {step}" in resumed.stderr
     assert checkpoints_of(workdir) == [step, step + 1]
