@@ -17,7 +17,8 @@ os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"  # no silent broadcast between 
 os.environ["JAX_CAPTURED_CONSTANTS_WARN_BYTES"] = "100000"  # weights are arguments, never constants
 
 # Toy networks run for a second and compile for minutes: LLVM's optimizations are not worth their time.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+_COMPILE_FAST = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_COMPILE_FAST}".strip()
 
 # A train step compiled by one test or program is loaded by the next. The folder lives as long as the
 # run: a cache that outlived it could hold an entry cut short by a killed program.
