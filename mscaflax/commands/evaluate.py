@@ -167,7 +167,8 @@ def run(args: argparse.Namespace) -> int:
     from mscaflax.training.segmenter import find_segmenter
     from mscaflax.training.sharding import use_cpu_devices
 
-    use_cpu_devices(args.cpu_devices)
+    # The same pool on any machine of up to so many cores, with any number of devices up to that.
+    use_cpu_devices(args.cpu_devices, pool=8)
     output = Path(args.output)
     _make_folder(output)
     workdir = args.workdir or pretrained_folder()

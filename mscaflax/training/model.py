@@ -84,7 +84,7 @@ class Model:
             return forward(network, *arguments).image
 
         if self.mesh is not None:
-            image = _in_chunks(image, self.mesh)
+            image = _on_each_device(image, self.mesh)
         object.__setattr__(self, "_image", jax.jit(image))
 
         def align(params, statistics, vgg, batch, valid):
@@ -158,19 +158,18 @@ class Model:
           [b, h, w, 3] float32 numpy array in [-1, 1].
         """
         arrays = [label, exemplar, exemplar_label, *([] if valid is None else [valid])]
-        count = len(label)
-        chunks = []
-        if self.mesh is not None:
-            together = self.mesh.size * chunk_of(self.mesh)
-            extra = -count % together
-            chunks = [np.int32((count + extra) // together)]
-            arrays = [np.concatenate([x, np.repeat(x[-1:], extra, axis=0)]) for x in map(np.asarray, arrays)]
-        label, exemplar, exemplar_label, *valid = arrays
-        valid = valid[0] if valid else None
-        images = self._call(self._image, label, exemplar, exemplar_label, seed, valid, *chunks)
-        return np.asarray(images)[:count]
+        if self.mesh is None:
+            return np.asarray(self._call(self._image, *arrays[:3], seed, valid))
+        # One program for any batch: one for another number of images rounds otherwise, and a rounding can
+        # flip an 8-bit level.
+        together = self.mesh.size * chunk_of(self.mesh)
+        extra = -len(label) % together
+        arrays = [np.concatenate([x, np.repeat(x[-1:], extra, axis=0)]) for x in map(np.asarray, arrays)]
+        parts = zip(*(np.split(x, len(x) // together) for x in arrays), strict=True)
+        images = [self._call(self._image, *part[:3], seed, *part[3:]) for part in parts]
+        return np.concatenate(images)[: len(label)]
 
-    def _call(self, program, label, exemplar, exemplar_label, seed, valid, *more):
+    def _call(self, program, label, exemplar, exemplar_label, seed, valid=None):
         batch = {
             "label": np.asarray(label, np.int32),
             "exemplar": np.asarray(exemplar, np.float32),
@@ -178,38 +177,14 @@ class Model:
         }
         if self.mesh is not None:
             batch, valid = jax.device_put((batch, valid), batch_sharding(self.mesh))
-        return program(self.params, self.statistics, self.vgg, batch, np.uint32(seed), valid, *more)
+        return program(self.params, self.statistics, self.vgg, batch, np.uint32(seed), valid)
 
 
-def _in_chunks(function, mesh):
-    """Splits the batch of a forward function over a mesh; each device takes a few images at a time.
-
-    A program for another number of images rounds otherwise, and one rounding can flip an 8-bit level. So the
-    number of chunks is a value, not a part of the program: the compiler would unroll a loop over one.
-
-    Returns:
-      The function of the same arguments and the number of chunks of each device, int32.
-    """
-    chunk = chunk_of(mesh)
-
-    def share(params, statistics, vgg, batch, seed, valid, count):
-        parts = jax.tree.map(lambda x: x.reshape(-1, chunk, *x.shape[1:]), (batch, valid))
-
-        def one(index, images):
-            part, content = jax.tree.map(
-                lambda x: jax.lax.dynamic_index_in_dim(x, index, keepdims=False), parts
-            )
-            image = function(params, statistics, vgg, part, seed, content)
-            return jax.lax.dynamic_update_index_in_dim(images, image, index, 0)
-
-        # Zeros that each device knows as its own.
-        zeros = (0.0 * parts[0]["label"].astype(jnp.float32))[..., None] * jnp.zeros((1, 1, 1, 1, 3))
-        images = jax.lax.fori_loop(0, count, one, zeros)
-        return images.reshape(-1, *images.shape[2:])
-
+def _on_each_device(function, mesh):
+    """Splits the batch of a forward function over a mesh."""
     split, whole = P(BATCH_AXES), P()
     return jax.shard_map(
-        share, mesh=mesh, in_specs=(whole, whole, whole, split, whole, split, whole), out_specs=split
+        function, mesh=mesh, in_specs=(whole, whole, whole, split, whole, split), out_specs=split
     )
 
 

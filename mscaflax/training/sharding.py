@@ -144,7 +144,7 @@ def split_cpu(
     return use_cpu_devices(devices, one_thread=count > 1)
 
 
-def use_cpu_devices(devices=None, one_thread=True):
+def use_cpu_devices(devices=None, one_thread=True, pool=None):
     """Makes the CPU several devices, before JAX first computes; accelerators do not mind.
 
     With one thread each, what a device computes does not depend on how many others there are: threads that
@@ -153,6 +153,8 @@ def use_cpu_devices(devices=None, one_thread=True):
     Args:
       devices: how many; None: one per core.
       one_thread: whether each device has one thread; else all of them share the cores.
+      pool: at least so many threads for the few operations that all devices share all the same, which round
+        by its size, too; None: JAX's choice, the larger of cores and devices.
 
     Returns:
       The number of CPU devices asked for; None if JAX was left as it is: it has begun to compute, or the user
@@ -168,6 +170,8 @@ def use_cpu_devices(devices=None, one_thread=True):
     flags = os.environ.get("XLA_FLAGS", "")
     if one_thread and "xla_cpu_multi_thread_eigen" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+    if pool is not None:
+        os.environ.setdefault("PJRT_NPROC", str(max(pool, count)))
     return count
 
 

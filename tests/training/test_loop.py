@@ -171,8 +171,10 @@ def test_devices_and_parts_change_nothing_but_rounding(tiny_arguments, tmp_path,
     for run, found in losses.items():
         for name, values in one.items():
             for step, value in values.items():
-                # Adam without a first moment amplifies the rounding of each step.
-                near = pytest.approx(value, rel=1e-5 if step == 1 else 1e-2, abs=1e-5 if step == 1 else 1e-3)
+                # Adam without a first moment amplifies the rounding of each step. So do gradients that pass
+                # the discriminator's instance normalizations, each by up to 300 where a region is constant.
+                exact = step == 1 and not name.startswith("norm/")
+                near = pytest.approx(value, rel=1e-5 if exact else 1e-2, abs=1e-5 if exact else 1e-3)
                 assert float(found[name][step]) == near, (run, name, step)
 
 
