@@ -22,6 +22,7 @@ from mscaflax.nets.msca import (
     Alignment,
     MaskedSpatialChannelAttention,
     distribute,
+    of_exemplar,
     visible_mean,
 )
 
@@ -42,6 +43,7 @@ class AlignmentInputs:
       coverage: None, or [b, h, w, 1] float32 per scale: the share of content in each target position.
       visible: None, or [b, h', w', 1] float32 per scale: the share of each exemplar position to be used.
       keys: None, or [b] random keys; without them nothing is drawn.
+      itself: None, or [b] bool: what is the exemplar's has the targets' order, see msca.of_exemplar.
     """
 
     images: tuple
@@ -52,6 +54,21 @@ class AlignmentInputs:
     coverage: tuple
     visible: tuple
     keys: Any = None
+    itself: Any = None
+
+    def per_target(self):
+        """The same with every target's exemplar in its row, `itself` None."""
+
+        def of_targets(pyramid):
+            return tuple(x if x is None else of_exemplar(x, self.itself) for x in pyramid)
+
+        return self.replace(
+            images=of_targets(self.images),
+            exemplar_labels=of_targets(self.exemplar_labels),
+            exemplar_map=of_exemplar(self.exemplar_map, self.itself),
+            visible=of_targets(self.visible),
+            itself=None,
+        )
 
 
 def msca_parameters(image_channels, label_channels, num_regions, gate_channels=32):
@@ -80,9 +97,11 @@ class Aligner(nn.Module):
       dtype: compute dtype.
       has_regions: (of the class) whether its Alignments have an assignment and values, as `decoupled`
         modulation needs.
+      takes_photos: (of the class) whether `itself` may be other than None.
     """
 
     has_regions: ClassVar[bool] = False
+    takes_photos: ClassVar[bool] = False
 
     num_classes: int
     num_regions: int
@@ -108,7 +127,7 @@ class Aligner(nn.Module):
 class MscaAligner(Aligner):
     """Masked spatial-channel attention at every scale (Zheng et al., ECCV 2020)."""
 
-    has_regions = True
+    has_regions = takes_photos = True
 
     @nn.compact
     def __call__(self, inputs):
@@ -127,6 +146,7 @@ class MscaAligner(Aligner):
                     inputs.target_labels[scale],
                     inputs.coverage[scale],
                     inputs.visible[scale],
+                    inputs.itself,
                 )
             )
         return tuple(alignments), jnp.zeros((), jnp.float32)

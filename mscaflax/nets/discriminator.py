@@ -6,7 +6,39 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mscaflax.nets.layers import average_pool, instance_norm
+from mscaflax.nets.layers import average_pool, instance_norm, split_kernel
+
+
+class StridedConv(nn.Module):
+    """4×4 convolution of stride 2 of several maps, whose channels count as one after the other.
+
+    The sum of their convolutions, not that of one long map: it would be a copy, and what real and synthesized
+    images share, the label features, is computed once.
+
+    Attributes:
+      features: channels of the result.
+      use_bias: as nn.Conv's.
+      dtype: compute dtype.
+    """
+
+    features: int
+    use_bias: bool = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, *maps):
+        """Maps [b, h, w, c] → [b, h/2, w/2, features], sides rounded up."""
+        shape = (4, 4, sum(x.shape[-1] for x in maps), self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
+        y = 0
+        for x, part in zip(maps, split_kernel(kernel.astype(self.dtype), maps), strict=True):
+            y = y + jax.lax.conv_general_dilated(
+                x.astype(self.dtype), part, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+        if not self.use_bias:
+            return y
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
+        return y + bias.astype(self.dtype).reshape(1, 1, 1, -1)
 
 
 class PatchDiscriminator(nn.Module):
@@ -21,18 +53,19 @@ class PatchDiscriminator(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x, update_stats):
-        """x [b, h, w, c] → (logits [b, h', w', 1] float32, features of every hidden layer)."""
+    def __call__(self, *maps, update_stats):
+        """Maps [b, h, w, c] → (logits [b, h', w', 1] float32, features of every hidden layer)."""
         features = []
         for i, channels in enumerate(self.channels):
             # A bias before instance normalization would be cancelled.
-            conv = nn.Conv(channels, (4, 4), strides=2, use_bias=i == 0, dtype=self.dtype, name=f"conv{i}")
-            x = nn.SpectralNorm(conv, name=f"norm{i}")(x, update_stats=update_stats)
+            conv = StridedConv(channels, use_bias=i == 0, dtype=self.dtype, name=f"conv{i}")
+            x = nn.SpectralNorm(conv, name=f"norm{i}")(*maps, update_stats=update_stats)
             if i:
                 # Spectral norm shrinks features layer by layer, and with them feature matching.
                 x = instance_norm(x)
             x = nn.leaky_relu(x, 0.2)
             features.append(x)
+            maps = (x,)
         conv = nn.Conv(1, (4, 4), dtype=self.dtype, name="logits")
         logits = nn.SpectralNorm(conv, name="logits_norm")(x, update_stats=update_stats)
         return logits.astype(jnp.float32), tuple(features)
@@ -62,14 +95,13 @@ class MultiScaleDiscriminator(nn.Module):
         `update_stats` runs one power iteration of the spectral norms; the collection `batch_stats` must then
         be mutable.
         """
-        embedded = jax.nn.one_hot(label, self.num_classes + 1, dtype=self.dtype)
-        embedded = nn.Dense(self.label_channels, use_bias=False, dtype=self.dtype, name="embed")(embedded)
-        x = jnp.concatenate([image.astype(self.dtype), embedded], axis=-1)
+        embed = nn.Dense(self.label_channels, use_bias=False, dtype=self.dtype, name="embed")
+        # Shares of classes are pooled, and not their features: they are read off the labels, not a large map.
+        shares = jax.nn.one_hot(label, self.num_classes + 1, dtype=self.dtype)
         outputs = []
         for scale in range(self.num_scales):
             if scale:
-                x = average_pool(x)
-            outputs.append(
-                PatchDiscriminator(self.channels, self.dtype, name=f"scale{scale}")(x, update_stats)
-            )
+                image, shares = average_pool(image), average_pool(shares)
+            patches = PatchDiscriminator(self.channels, self.dtype, name=f"scale{scale}")
+            outputs.append(patches(image, embed(shares), update_stats=update_stats))
         return tuple(outputs)

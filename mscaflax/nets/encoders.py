@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mscaflax.nets.layers import EdgeConv, average_pool
+from mscaflax.nets.layers import EdgeConv, Kernel, average_pool, split_kernel
 
 
 @flax.struct.dataclass
@@ -53,7 +53,7 @@ class LabelEncoder(nn.Module):
                 kernel_init=nn.initializers.he_normal(),
                 dtype=self.dtype,
                 name=f"scale{scale}",
-            )(x, valid[max(scale - 1, 0)])
+            )(x, valid=valid[max(scale - 1, 0)])
             x = nn.leaky_relu(x, 0.2)
             pyramid.append(x)
         return tuple(pyramid)
@@ -74,7 +74,7 @@ class ImageEncoder(nn.Module):
     def __call__(self, image, taps, statistics):
         """image [b, h, w, 3] in [-1, 1], `taps` L arrays → L arrays [b, h/2^i, w/2^i, N_i]."""
         pyramid = []
-        colour = image.astype(self.dtype)
+        colour = image
         for scale, channels in enumerate(self.channels):
             if scale:
                 colour = average_pool(colour)
@@ -83,6 +83,10 @@ class ImageEncoder(nn.Module):
             shape = (1, 1, 1, tap.shape[-1])
             mean = statistics.mean[scale].reshape(shape).astype(self.dtype)
             deviation = statistics.deviation[scale].reshape(shape).astype(self.dtype)
-            x = jnp.concatenate([(tap - mean) / deviation, colour], axis=-1)
-            pyramid.append(nn.Dense(channels, dtype=self.dtype, name=f"scale{scale}")(x))
+            maps = (tap - mean) / deviation, colour.astype(self.dtype)
+            shape = (sum(x.shape[-1] for x in maps), channels)
+            kernel, bias = (x.astype(self.dtype) for x in Kernel(shape, name=f"scale{scale}")())
+            # The sum of their products: the two side by side would be a copy of the larger one.
+            of_tap, of_colour = map(jnp.matmul, maps, split_kernel(kernel, maps))
+            pyramid.append(of_tap + of_colour + bias.reshape(1, 1, 1, -1))
         return tuple(pyramid)

@@ -130,6 +130,7 @@ class SynthesisNetwork(nn.Module):
         valid=None,
         keys=None,
         visible=None,
+        itself=None,
     ):
         """Aligns the exemplar with the target at every scale.
 
@@ -143,23 +144,24 @@ class SynthesisNetwork(nn.Module):
           valid: None or [b, h, w] bool, False where the target's map is padding.
           keys: [b] random keys, or None, with which nothing is drawn.
           visible: None or [b, h', w'] bool, False where the exemplar may not be used.
+          itself: see __call__.
 
         Returns:
           (a tuple of one Alignment, or None, where the scale is off, per scale; the divergence of the code).
         """
         images = self.image_encoder(exemplar, taps, statistics)
-        return self.aligner(
-            AlignmentInputs(
-                images,
-                exemplar_labels,
-                target_labels,
-                exemplar_label,
-                label,
-                coverage=coverage_pyramid(valid, self.num_scales),
-                visible=coverage_pyramid(visible, self.num_scales),
-                keys=keys,
-            )
+        inputs = AlignmentInputs(
+            images,
+            exemplar_labels,
+            target_labels,
+            exemplar_label,
+            label,
+            coverage=coverage_pyramid(valid, self.num_scales),
+            visible=coverage_pyramid(visible, self.num_scales),
+            keys=keys,
+            itself=itself,
         )
+        return self.aligner(inputs if self.aligner.takes_photos else inputs.per_target())
 
     def decode(self, alignments, target_labels, noise_keys=None, valid=None, training=False):
         """Synthesizes from aligned features: the image [b, h, w, 3] float32 in [-1, 1].
@@ -168,20 +170,20 @@ class SynthesisNetwork(nn.Module):
         """
         present = [c if c is None else (c > 0) for c in coverage_pyramid(valid, self.num_scales)]
         coarsest = self.num_scales - 1
-        inputs = target_labels[coarsest]
+        inputs = [target_labels[coarsest]]
         if alignments[coarsest] is not None:
-            inputs = jnp.concatenate([alignments[coarsest].features, inputs], axis=-1)
-        x = self.start(inputs, present[coarsest])
+            inputs.insert(0, alignments[coarsest].features)
+        x = self.start(*inputs, valid=present[coarsest])
         noise = self._noise(noise_keys, x.shape[0], target_labels, training)
         for scale in reversed(range(self.num_scales)):
             if scale < coarsest:
                 x = upsample(x, present[scale + 1])
             x = self.blocks[scale](x, alignments[scale], target_labels[scale], noise[scale], present[scale])
-        x = nn.leaky_relu(x, 0.2)
+        inputs = [nn.leaky_relu(x, 0.2)]
         if alignments[0] is not None:
             # The exemplar's colours lie in the aligned features: a short way to the image, learned at once.
-            x = jnp.concatenate([x, alignments[0].features.astype(x.dtype)], axis=-1)
-        x = self.to_rgb(x, present[0])
+            inputs.append(alignments[0].features)
+        x = self.to_rgb(*inputs, valid=present[0])
         return jnp.tanh(jnp.einsum("bhwi,ci->bhwc", x.astype(jnp.float32), COLOUR_BASIS))
 
     def _noise(self, keys, batch, target_labels, training):
@@ -207,6 +209,7 @@ class SynthesisNetwork(nn.Module):
         valid=None,
         training=False,
         visible=None,
+        itself=None,
     ):
         """One forward pass.
 
@@ -221,6 +224,9 @@ class SynthesisNetwork(nn.Module):
           training: whether `vae` draws its code by the noise keys, or takes its mean; and whether the noise
             maps have their full strength, or that of `synthesis_noise`.
           visible: None or [b, h', w'] bool, False where the exemplar may not be used.
+          itself: None, or [b] bool: `exemplar`, `exemplar_label`, `taps` and `visible` are of the targets'
+            own photos, and pairs stand side by side. Target i's exemplar is the other photo of its pair, or,
+            where True, its own. What both photos need is then computed once.
 
         Returns:
           A Synthesis.
@@ -229,7 +235,7 @@ class SynthesisNetwork(nn.Module):
         alignments, divergence = self.align(
             target_labels,
             exemplar,
-            self.label_pyramid(exemplar_label),
+            target_labels if itself is not None else self.label_pyramid(exemplar_label),
             taps,
             statistics,
             label,
@@ -237,6 +243,7 @@ class SynthesisNetwork(nn.Module):
             valid,
             noise_keys if training else None,
             visible,
+            itself,
         )
         image = self.decode(alignments, target_labels, noise_keys, valid, training)
         return Synthesis(image, alignments, divergence)

@@ -71,6 +71,23 @@ def channel_attention(logits_bhwk):
     return jax.nn.softmax(logits_bhwk.astype(jnp.float32), axis=-1)
 
 
+def of_exemplar(rows, itself):
+    """What belongs to each target's exemplar, of rows that belong to the batch's own photos.
+
+    Args:
+      rows: [b, ...] in the order of the photos, which are the targets; pairs stand side by side.
+      itself: [b] bool: the exemplar is the target itself, and not the other photo of its pair. None: the rows
+        belong to the exemplars already.
+
+    Returns:
+      [b, ...] in the order of the targets.
+    """
+    if itself is None:
+        return rows
+    pairs = rows.reshape(-1, 2, *rows.shape[1:])
+    return jnp.where(itself.reshape(-1, *(1,) * (rows.ndim - 1)), rows, pairs[:, ::-1].reshape(rows.shape))
+
+
 class MaskedSpatialChannelAttention(nn.Module):
     """One scale of the alignment: α gathers K regions of the exemplar, β hands them out, γ masks them.
 
@@ -91,7 +108,9 @@ class MaskedSpatialChannelAttention(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, image_bhwn, exemplar_label_bhwm, target_label_bhwm, coverage=None, visible=None):
+    def __call__(
+        self, image_bhwn, exemplar_label_bhwm, target_label_bhwm, coverage=None, visible=None, itself=None
+    ):
         """Aligns the exemplar's features with the target's layout.
 
         Args:
@@ -101,6 +120,8 @@ class MaskedSpatialChannelAttention(nn.Module):
           coverage: None, or [b, h, w, 1] float32, the share of content in each target position; padding
             has no weight in γ.
           visible: None, or [b, h, w, 1] float32, the share of each exemplar position that may be used.
+          itself: None, or [b] bool: the exemplar's arrays have the targets' order, see `of_exemplar`, and
+            `exemplar_label_bhwm` is the target's. Regions change hands then, and no maps.
 
         Returns:
           An Alignment.
@@ -117,54 +138,62 @@ class MaskedSpatialChannelAttention(nn.Module):
         a = self.param("alpha_temperature", nn.initializers.constant(2**0.5), ())
         b = self.param("beta_temperature", nn.initializers.constant(2.0), ())
 
-        label_logits = jnp.einsum("bhwm,mk->bhwk", layer_norm(exemplar_label_bhwm.astype(self.dtype)), w_c)
+        def label_logits_of(label_bhwm):
+            return jnp.einsum("bhwm,mk->bhwk", layer_norm(label_bhwm.astype(self.dtype)), w_c)
+
+        target_logits = label_logits_of(target_label_bhwm)
+        label_logits = target_logits if itself is not None else label_logits_of(exemplar_label_bhwm)
         image_logits = jnp.einsum("bhwn,nk->bhwk", layer_norm(image), w_x)
         alpha = spatial_attention(a * (image_logits + label_logits).astype(jnp.float32), visible)
-        target_logits = jnp.einsum("bhwm,mk->bhwk", layer_norm(target_label_bhwm.astype(self.dtype)), w_c)
         beta = channel_attention(b * target_logits.astype(jnp.float32))
 
-        regions = values = jnp.einsum("bhwk,bhwn->bkn", alpha.astype(self.dtype), image)
+        found = {"regions": jnp.einsum("bhwk,bhwn->bkn", alpha.astype(self.dtype), image)}
+        if self.masking:
+            found["labels"] = self._weigh(alpha, exemplar_label_bhwm)
+            found["logits"] = (alpha * label_logits.astype(jnp.float32)).sum(axis=(1, 2))
+            if self.mask_fill == "global":
+                found["mean"] = visible_mean(image, visible)
+        found = {name: of_exemplar(rows, itself) for name, rows in found.items()}
+        values = found["regions"]
         if self.masking:
             gamma = self._gate(
-                (alpha, exemplar_label_bhwm, label_logits),
-                (beta, target_label_bhwm, target_logits),
-                coverage,
+                (found["labels"], found["logits"]), (beta, target_label_bhwm, target_logits), coverage
             )
             gate = gamma[..., None].astype(self.dtype)
-            masked = gate * values
+            values = gate * values
             if self.mask_fill == "global":
-                masked = masked + (1 - gate) * visible_mean(image, visible)[:, None, :]
-            values = masked
+                values = values + (1 - gate) * found["mean"][:, None, :]
         else:
             gamma = jnp.ones((image.shape[0], self.num_regions), jnp.float32)
-        return Alignment(distribute(beta, values), beta, values, alpha, gamma, regions)
+        return Alignment(
+            distribute(beta, values), beta, values, of_exemplar(alpha, itself), gamma, found["regions"]
+        )
+
+    def _weigh(self, weight_bhwk, label_bhwm):
+        """Sums of label features by weight, [b, k, m] float32."""
+        # Over all positions in the compute dtype: float32 maps would double the bytes moved.
+        weight, label = weight_bhwk.astype(self.dtype), label_bhwm.astype(self.dtype)
+        return jnp.einsum("bhwk,bhwm->bkm", weight, label).astype(jnp.float32)
 
     def _gate(self, exemplar, target, coverage):
         """γ [b, k] from what each region is, who takes it, how like they are, and which region it is.
 
-        Each scene as (its attention [b, h, w, k], its label features, its label logits [b, h, w, k]).
+        The exemplar as its regions' (label features [b, k, m], label logits [b, k]), the target as (β
+        [b, h, w, k], label features [b, h, w, m], label logits [b, h, w, k]).
         """
-        (alpha, exemplar_label, exemplar_logits), (beta, target_label, target_logits) = exemplar, target
+        (region_is, offered), (beta, target_label, target_logits) = exemplar, target
         taken = beta if coverage is None else beta * coverage
         positions = beta.shape[1] * beta.shape[2] if coverage is None else coverage.sum(axis=(1, 2))
         demand = taken.sum(axis=(1, 2))
-        # Over all positions in the compute dtype: float32 maps would double the bytes moved.
-        region_is, consumed = (
-            jnp.einsum("bhwk,bhwm->bkm", weight.astype(self.dtype), label.astype(self.dtype)).astype(
-                jnp.float32
-            )
-            for weight, label in ((alpha, exemplar_label), (taken, target_label))
-        )
-        consumer_is = consumed / (demand[..., None] + 1e-6)
+        consumer_is = self._weigh(taken, target_label) / (demand[..., None] + 1e-6)
         share = (demand / positions * self.num_regions)[..., None]
         # Whether a region is what its takers are is a comparison, which a small perceptron on both sides'
         # features would have to learn class by class; classes that the exemplar lacks are rare in training.
         likeness = (layer_norm(region_is) * layer_norm(consumer_is)).mean(axis=-1, keepdims=True)
-        offered = (alpha * exemplar_logits.astype(jnp.float32)).sum(axis=(1, 2))
         wanted = (taken * target_logits.astype(jnp.float32)).sum(axis=(1, 2)) / (demand + 1e-6)
         match = jnp.concatenate([likeness, (wanted - offered)[..., None]], axis=-1)
         embedding = self.param("region_embedding", nn.initializers.normal(1.0), (self.num_regions, 8))
-        embedding = jnp.broadcast_to(embedding[None], (alpha.shape[0], *embedding.shape))
+        embedding = jnp.broadcast_to(embedding[None], (beta.shape[0], *embedding.shape))
         inputs = jnp.concatenate([region_is, consumer_is, share, match, embedding], axis=-1)
         hidden = nn.relu(nn.Dense(self.gate_channels, name="gate_hidden")(inputs))
         # The bias of +2 opens every region at the start: sigmoid(2) is 0.88.

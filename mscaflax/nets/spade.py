@@ -30,13 +30,9 @@ class SpadeModulation(nn.Module):
     @nn.compact
     def __call__(self, alignment, label_features, valid=None):
         """An Alignment or None, F_c1 [b, h, w, m] → (scale, shift), each [b, h, w, channels]."""
-        inputs = label_features
-        if alignment is not None:
-            inputs = jnp.concatenate(
-                [alignment.features, label_features.astype(alignment.features.dtype)], -1
-            )
-        x = EdgeConv(self.hidden, dtype=self.dtype, name="hidden")(inputs, valid)
-        out = EdgeConv(2 * self.channels, dtype=self.dtype, name="out")(nn.relu(x), valid)
+        inputs = [label_features] if alignment is None else [alignment.features, label_features]
+        x = EdgeConv(self.hidden, dtype=self.dtype, name="hidden")(*inputs, valid=valid)
+        out = EdgeConv(2 * self.channels, dtype=self.dtype, name="out")(nn.relu(x), valid=valid)
         return jnp.split(out, 2, axis=-1)
 
 
@@ -105,5 +101,5 @@ class ModulatedBlock(nn.Module):
             x = normalize(x, self.normalization, valid) * (1 + scale) + shift
             x = nn.leaky_relu(x, 0.2)
             # The first convolution stands before a normalization, which would cancel its bias.
-            x = EdgeConv(self.channels, use_bias=i == 1, dtype=self.dtype, name=f"conv{i}")(x, valid)
+            x = EdgeConv(self.channels, use_bias=i == 1, dtype=self.dtype, name=f"conv{i}")(x, valid=valid)
         return skip + x

@@ -52,25 +52,24 @@ def visible_exemplars(experiment, exemplar_label, keys):
     return jax.vmap(one)(exemplar_label, keys)
 
 
-def photo_taps(experiment, vgg, batch):
-    """VGG taps of the exemplars and of the targets; neither takes a gradient.
+def exemplars(experiment, vgg, batch):
+    """The exemplars as the network takes them, and the VGG taps of the targets; nothing takes a gradient.
 
-    Where both directions of each pair stand side by side, every exemplar is some target of the batch, and one
-    pass over the targets gives both.
+    Where both directions of each pair stand side by side, every exemplar is some target of the batch: VGG and
+    the encoders see each photo once, see `itself` of SynthesisNetwork.
+
+    Returns:
+      (a dict of `exemplar`, `exemplar_label`, `taps` and `itself`, the taps of the targets).
     """
     image, exemplar = batch["image"], batch["exemplar"]
+    if experiment.both_directions:
+        taps = vgg16_taps(vgg, image, dtype=experiment.dtype)
+        itself = (exemplar == image).all(axis=(1, 2, 3))
+        return {"exemplar": image, "exemplar_label": batch["label"], "taps": taps, "itself": itself}, taps
     count = image.shape[0]
-    if not experiment.both_directions:
-        taps = vgg16_taps(vgg, jnp.concatenate([exemplar, image]), dtype=experiment.dtype)
-        return [t[:count] for t in taps], [t[count:] for t in taps]
-    real = vgg16_taps(vgg, image, dtype=experiment.dtype)
-    is_self = (exemplar == image).all(axis=(1, 2, 3)).reshape(count, 1, 1, 1)
-
-    def of_exemplar(tap):
-        pairs = tap.reshape(count // 2, 2, *tap.shape[1:])
-        return jnp.where(is_self, tap, pairs[:, ::-1].reshape(tap.shape))
-
-    return [of_exemplar(tap) for tap in real], real
+    taps = vgg16_taps(vgg, jnp.concatenate([exemplar, image]), dtype=experiment.dtype)
+    given = {name: batch[name] for name in ("exemplar", "exemplar_label")}
+    return given | {"taps": [t[:count] for t in taps], "itself": None}, [t[count:] for t in taps]
 
 
 def gradients(experiment, state, vgg, batch, keys):
@@ -88,13 +87,13 @@ def gradients(experiment, state, vgg, batch, keys):
       iteration, metrics). All but the vectors, which do not depend on the batch, are means over it.
     """
     image, label = batch["image"], batch["label"]
-    exemplar_taps, real_taps = photo_taps(experiment, vgg, batch)
-    visible = visible_exemplars(experiment, batch["exemplar_label"], keys)
+    photos, real_taps = exemplars(experiment, vgg, batch)
+    visible = visible_exemplars(experiment, photos["exemplar_label"], keys)
 
     def generate(params):
         synthesis = experiment.network.apply(
-            {"params": params}, label, batch["exemplar"], batch["exemplar_label"], exemplar_taps,
-            state.statistics, keys, training=True, visible=visible,
+            {"params": params}, label, statistics=state.statistics, noise_keys=keys, training=True,
+            visible=visible, **photos,
         )  # fmt: skip
         return synthesis.image, synthesis.divergence
 

@@ -13,8 +13,9 @@ def traffic_floor(jaxpr: Jaxpr) -> int:
     """Bytes of the operands and results of every convolution and matrix product that a result depends on.
 
     Each product counts its distinct operands and its results once, as if all that stands between two products
-    were fused into them. Programs inside are followed: a scan counts by its length, a cond by its cheapest
-    branch, a while loop as one round.
+    were fused into them. Results wider than the operands count as wide as those: a sum in float32 can be
+    rounded before it is written. Programs inside are followed: a scan counts by its length, a cond by its
+    cheapest branch, a while loop as one round.
 
     Args:
       jaxpr: a program of known shapes, e.g. `jax.make_jaxpr(f)(*args).jaxpr`.
@@ -30,7 +31,10 @@ def _floor(jaxpr: Jaxpr) -> int:
 def _equation_floor(equation: JaxprEqn) -> int:
     name = equation.primitive.name
     if name in PRODUCTS:
-        return _nbytes([*equation.invars, *equation.outvars])
+        width = max(x.aval.dtype.itemsize for x in equation.invars)
+        return _nbytes(equation.invars) + sum(
+            x.aval.size * min(x.aval.dtype.itemsize, width) for x in equation.outvars
+        )
     inner = [_floor(jaxpr) for jaxpr in jaxprs_in_params(equation.params)]
     if name == "cond":
         return min(inner)

@@ -52,6 +52,36 @@ def run(inputs):
     return run
 
 
+@pytest.mark.parametrize("name", ALIGNMENTS)
+def test_photos_in_the_targets_order_give_the_same(name):
+    """The targets' own photos with word of whose exemplar they are, or every exemplar in its row."""
+    rng = np.random.default_rng(1)
+    labels = pyramid(rng, SIZE, LABEL)
+    seen = rng.uniform(size=(B, *SIZE, 1)).astype(np.float32)
+    photos = AlignmentInputs(
+        images=pyramid(rng, SIZE, IMAGE),
+        exemplar_labels=labels,
+        target_labels=labels,
+        exemplar_map=rng.integers(0, CLASSES, (B, *SIZE)).astype(np.int32),
+        target_map=rng.integers(0, CLASSES, (B, *SIZE)).astype(np.int32),
+        coverage=(None,) * 4,
+        visible=tuple(seen[:, :: 2**i, :: 2**i] for i in range(4)),
+        itself=np.array([False, True]),
+    )
+    apart = photos.per_target()
+    assert apart.itself is None
+    for i in (0, 1):  # both have the second photo as their exemplar
+        np.testing.assert_array_equal(apart.images[2][i], photos.images[2][1])
+        np.testing.assert_array_equal(apart.exemplar_map[i], photos.exemplar_map[1])
+        np.testing.assert_array_equal(apart.visible[1][i], photos.visible[1][1])
+    if not ALIGNMENTS[name].takes_photos:
+        return
+    net = build(name)
+    params = net.init(jax.random.key(1), apart)
+    for a, b in zip(*(jax.tree.leaves(net.apply(params, x)) for x in (photos, apart)), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
 def perceptron(params, name, x):
     hidden, out = params[f"{name}_hidden"], params[f"{name}_out"]
     return np.maximum(x @ hidden["kernel"] + hidden["bias"], 0) @ out["kernel"] + out["bias"]

@@ -8,7 +8,9 @@ from mscaflax.nets.layers import (
     MAX_PRODUCT_SIDE,
     EdgeConv,
     average_pool,
+    convolve_padded,
     coverage_pyramid,
+    edge_convolution,
     instance_norm,
     layer_norm,
     normalize,
@@ -193,8 +195,40 @@ def test_edge_conv_repeats_the_border_of_the_content(rng, stride):
     np.testing.assert_allclose(conv.apply(params, x)[0], expected, atol=1e-5)
     padded = np.full((1, 10, 12, 2), 1e3, np.float32)
     padded[:, :6, :8] = x
-    out = conv.apply(params, padded, corner([(6, 8)], 10, 12))
+    out = conv.apply(params, padded, valid=corner([(6, 8)], 10, 12))
     np.testing.assert_allclose(out[0, : 6 // stride, : 8 // stride], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_border_alone_gives_what_a_map_with_a_border_gives(rng, stride):
+    x = rng.normal(size=(2, 6, 4, 3)).astype(np.float32)
+    kernel = rng.normal(size=(3, 3, 3, 5)).astype(np.float32)
+    weight = rng.normal(size=(2, 6 // stride, 4 // stride, 5)).astype(np.float32)
+
+    def total(convolve):
+        return jax.jit(jax.value_and_grad(lambda x, kernel: (weight * convolve(x, kernel)).sum(), (0, 1)))
+
+    found = total(lambda x, kernel: edge_convolution(x, kernel, stride))(x, kernel)
+    expected = total(lambda x, kernel: convolve_padded(pad_by_edge(x), kernel, stride))(x, kernel)
+    assert expected[0] != 0
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found, expected)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (1, 4)])
+def test_a_constant_map_stays_constant_in_bfloat16(rng, size):
+    """A border that is rounded otherwise than the inside would be all that normalization sees."""
+    x = np.broadcast_to(rng.normal(size=(64,)), (1, *size, 64)).astype(jnp.bfloat16)
+    kernel = rng.normal(size=(3, 3, 64, 32)).astype(jnp.bfloat16)
+    y = np.asarray(jax.jit(edge_convolution)(x, kernel), np.float32)
+    assert (np.ptp(y, axis=(1, 2)) == 0).all() and np.ptp(y) > 1
+
+
+def test_several_maps_count_as_one(rng):
+    maps = [rng.normal(size=(1, 4, 6, c)).astype(np.float32) for c in (2, 3, 1)]
+    together = np.concatenate(maps, axis=-1)
+    conv = EdgeConv(3)
+    params = conv.init(jax.random.key(0), together)
+    np.testing.assert_allclose(conv.apply(params, *maps), conv.apply(params, together), atol=1e-5)
 
 
 def test_upsampling_is_the_same_by_products_and_by_shifts(rng):

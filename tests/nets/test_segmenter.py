@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 
 from mscaflax.nets.encoders import TapStatistics
 from mscaflax.nets.segmenter import SegmentationDecoder
@@ -67,10 +68,19 @@ def test_images_of_a_batch_do_not_hear_each_other(variables):
     np.testing.assert_allclose(both[1:], alone, atol=1e-5)
 
 
+def equations(jaxpr):
+    """Those of a program and of the programs inside."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jaxprs_in_params(equation.params):
+            yield from equations(inner)
+
+
 def test_bfloat16_reaches_the_convolutions_and_logits_stay_float32(variables):
     decoder = SegmentationDecoder(num_classes=7, channels=(4, 6, 8, 8, 8), dtype=jnp.bfloat16)
     program = jax.make_jaxpr(decoder.apply)(variables, make_taps(32, 32), make_statistics())
-    convolutions = [e for e in program.eqns if e.primitive.name == "conv_general_dilated"]
-    assert len(convolutions) == 5
+    convolutions = [e for e in equations(program.jaxpr) if e.primitive.name == "conv_general_dilated"]
+    # Each with four thin ones for its border.
+    assert len(convolutions) == 5 * 5
     assert {v.aval.dtype for e in convolutions for v in e.invars} == {jnp.dtype(jnp.bfloat16)}
     assert program.out_avals[0].dtype == jnp.float32

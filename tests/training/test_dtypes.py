@@ -32,10 +32,13 @@ def is_program(value):
 
 
 def products(function, *args):
-    """(primitive, name of the place, dtypes of the operands and the result) of every product."""
+    """(primitive, name of the place, dtypes of the operands) of every product.
+
+    A result in float32 is the sum of one that is rounded where it is made.
+    """
     for equation in equations(jax.make_jaxpr(function)(*args).jaxpr):
         if equation.primitive.name in ("conv_general_dilated", "dot_general"):
-            dtypes = {str(x.aval.dtype) for x in (*equation.invars, *equation.outvars)}
+            dtypes = {str(x.aval.dtype) for x in equation.invars}
             yield equation.primitive.name, str(equation.source_info.name_stack), dtypes
 
 
