@@ -94,8 +94,7 @@ class EdgeConv(nn.Module):
 
 def edge_conv(x, kernel, stride=1, valid=None):
     """3×3 convolution of [b, h, w, c] over a border that repeats the edge: [b, h/stride, w/stride, n]."""
-    # Of an exported program, sides may be symbols, which do not place a border.
-    if valid is None and all(isinstance(side, int) for side in x.shape):
+    if valid is None:
         return edge_convolution(x, kernel, stride)
     return convolve_padded(pad_by_edge(x, valid), kernel, stride)
 
