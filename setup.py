@@ -51,6 +51,8 @@ EXTRAS = {
     "test": [
         # dill and importlib_resources: TFDS's test case for builders imports them and requires neither.
         "dill>=0.4,<1",
+        # JAX locks its cache of compiled programs with it: two workers share one.
+        "filelock>=4.3,<5",
         "httpx2>=2.16,<3",
         "importlib_resources>=7,<8",
         *NOTEBOOK,

@@ -20,10 +20,13 @@ os.environ["JAX_CAPTURED_CONSTANTS_WARN_BYTES"] = "100000"  # weights are argume
 _COMPILE_FAST = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_COMPILE_FAST}".strip()
 
-# A train step compiled by one test or program is loaded by the next. The folder lives as long as the
-# run: a cache that outlived it could hold an entry cut short by a killed program.
-_COMPILED = tempfile.TemporaryDirectory(prefix="mscaflax-compiled-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
+# A train step compiled by one test, program or worker is loaded by the next. The folder lives as long as the
+# run: a cache that outlived it could hold an entry cut short by a killed program. A limit of its size makes
+# JAX lock the folder, so that no worker reads what another is still writing.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _COMPILED = tempfile.TemporaryDirectory(prefix="mscaflax-compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
+os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(4 * 2**30)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 
