@@ -220,6 +220,23 @@ def studio_case(client, files, rng):
     return client.request(method, path, content=rng.randbytes(rng.randrange(100))).status_code
 
 
+def one_case(index, rng, files, workdir, client, root):
+    """(kind of case, its status); raises what must not come out."""
+    if index % 5 == 4:
+        status = studio_case(client, files, rng)
+        assert status < 500, f"the studio answers {status}"
+        return "studio", status
+    make = rng.choice(CASES)
+    line, check = make(root / "case", files, rng, workdir)
+    try:
+        status = run_command(line)
+        check()
+    except Exception as error:
+        error.add_note(str(line))
+        raise
+    return make.__name__.removesuffix("_case"), status
+
+
 def fuzz(count, seed, workdir, client, root):
     """Runs `count` cases; returns {kind of case: {outcome: number}}.
 
@@ -231,27 +248,20 @@ def fuzz(count, seed, workdir, client, root):
       root: a folder that may be emptied.
 
     Raises:
-      AssertionError: a case failed; the message holds what repeats it.
+      AssertionError: cases failed; the message holds what repeats each of them.
     """
-    files, outcomes = originals(), {}
+    files, outcomes, failures = originals(), {}, []
     for index in range(count):
         rng = random.Random(f"{seed}/{index}")
-        if index % 5 == 4:
-            kind, status = "studio", studio_case(client, files, rng)
-            assert status < 500, f"case {seed}/{index}: status {status}"
-        else:
-            make = rng.choice(CASES)
-            kind = make.__name__.removesuffix("_case")
-            line, check = make(root / "case", files, rng, workdir)
-            try:
-                status = run_command(line)
-                check()
-            except Exception as error:
-                raise AssertionError(
-                    f"case {seed}/{index}: {line}: {type(error).__name__}: {error}"
-                ) from error
+        try:
+            kind, status = one_case(index, rng, files, workdir, client, root)
+        except Exception as error:
+            notes = " ".join(getattr(error, "__notes__", ()))
+            failures.append(f"case {seed}/{index}: {type(error).__name__}: {error} {notes}".rstrip())
+            continue
         row = outcomes.setdefault(kind, {})
         row[status] = row.get(status, 0) + 1
+    assert not failures, "\n".join(failures)
     return outcomes
 
 

@@ -88,6 +88,8 @@ def _load(
     try:
         image = _open(data, limits)
         image.load()
+        if image.mode in ("P", "PA") and image.palette is None:
+            raise ValueError("its palette is missing")
     except UnidentifiedImageError:
         known = f" ({', '.join(limits.formats)})" if limits and limits.formats else ""
         raise UserError(f"{shown}: not an image in a known format{known}") from None

@@ -162,6 +162,13 @@ def test_rotated_cmyk_jpeg(tmp_path, photo):
     np.testing.assert_allclose(read_photo(path), expected, atol=4)
 
 
+def test_indices_without_a_palette_are_damaged(tmp_path, classes):
+    path = raw_png(tmp_path / "bare.png", np.zeros((4, 6)), 8, 3)
+    for read in (read_photo, lambda path: read_label_map(path, classes)):
+        with pytest.raises(UserError, match=r"bare\.png: truncated or damaged: its palette is missing"):
+            read(path)
+
+
 @pytest.mark.parametrize("progressive", [False, True])
 def test_truncated_jpeg_names_the_file(tmp_path, photo, progressive):
     path = saved(tmp_path / "cut.jpg", photo(5, (64, 64)), quality=95, progressive=progressive)
