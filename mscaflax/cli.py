@@ -58,7 +58,9 @@ config:
 _CONFIG_ITEM = re.compile(r"--config(=|\.|$)|--noconfig\.")
 
 # What the file system can refuse although the program is right.
-_ENVIRONMENT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_ENVIRONMENT_ERRORS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EISDIR)
+}
 
 
 class _Parser(argparse.ArgumentParser):

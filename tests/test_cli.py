@@ -106,10 +106,14 @@ def test_user_error_is_one_line(command, capsys):
     assert capsys.readouterr().err == "mscaflax: error: photo.jpg is cut short: replace it\n"
 
 
-def test_full_disk_is_one_line(command, capsys):
-    command(fail(OSError(errno.ENOSPC, "No space left on device", "grid.png")))
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(errno.ENOSPC, "No space left on device"), (errno.ENAMETOOLONG, "File name too long")],
+)
+def test_what_the_file_system_refuses_is_one_line(number, said, command, capsys):
+    command(fail(OSError(number, said, "grid.png")))
     assert cli.main(["greet", "--name=x"]) == 2
-    assert capsys.readouterr().err == "mscaflax: error: No space left on device: grid.png\n"
+    assert capsys.readouterr().err == f"mscaflax: error: {said}: grid.png\n"
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), OSError(errno.EBADF, "Bad file descriptor")])

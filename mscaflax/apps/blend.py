@@ -15,6 +15,8 @@ from mscaflax.apps.synthesizer import batched_valid, to_picture
 from mscaflax.errors import UserError
 from mscaflax.nets.msca import Alignment
 
+MAX_STEPS = 1000  # of a path
+
 
 class Blender:
     """One layout and several exemplars, aligned once, mixed as often as one likes.
@@ -79,16 +81,20 @@ class Blender:
         """A strip from one style to the next, through all exemplars in their order.
 
         Args:
-          steps: number of pictures, at least 2.
+          steps: number of pictures, 2 to MAX_STEPS.
           begin, end: 0 is the first exemplar, 1 the last; below and above goes beyond them.
 
         Returns:
           uint8 [steps, h, w, 3].
 
         Raises:
-          UserError: fewer than two exemplars or steps.
+          UserError: fewer than two exemplars or steps, more than MAX_STEPS, or a place that is not finite.
         """
         count = len(self._alignments)
+        if not np.isfinite([begin, end]).all():
+            raise UserError(f"a path goes between finite places, got {begin} and {end}")
+        if steps > MAX_STEPS:
+            raise UserError(f"a path has at most {MAX_STEPS:,} steps, got {steps:,}")
         if count < 2 or steps < 2:
             raise UserError(f"a path needs two exemplars and two steps or more, got {count} and {steps}")
         return np.stack(

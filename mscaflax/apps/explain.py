@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mscaflax.data.pixels import to_uint8
+from mscaflax.apps.synthesizer import to_picture
 from mscaflax.errors import UserError
 
 # Hues far apart (golden angle), in the order of the regions' use: the first ones matter most.
@@ -87,11 +87,12 @@ def explain(model, layout, exemplar, scale=None, seed=0):
       seed: of the texture noise.
 
     Raises:
-      UserError: the scale does not exist or aligns nothing, or the model's alignment has no regions.
+      UserError: the scale does not exist or aligns nothing, the alignment has no regions, or the model has
+        diverged.
     """
     valid = None if layout.valid is None else layout.valid[None]
     synthesis = model.synthesis(layout.label[None], exemplar.image[None], exemplar.label[None], seed, valid)
-    picture = to_uint8(layout.crop(np.asarray(synthesis.image[0])))
+    picture = to_picture(synthesis.image, layout)
     return explanation(model, synthesis.alignments, layout, exemplar, picture, scale)
 
 

@@ -56,7 +56,8 @@ class ExportedModel:
           label: [b, h, w] integers in 0..C, C = unlabelled.
           exemplar: [b, h', w', 3] floats in [-1, 1], or uint8 RGB.
           exemplar_label: [b, h', w'] integers in 0..C.
-          seed: of the texture noise, 0 .. 2^32-1; the same seed gives the same picture in any batch.
+          seed: of the texture noise, 0 .. 2^32-1; the same seed gives the same picture in any
+            batch, but for rounding.
 
         Returns:
           [b, h, w, 3] float32 numpy array in [-1, 1]; (x + 1) * 127.5 are 8-bit levels.

@@ -117,7 +117,6 @@ def _equations(known, kept, label, pull):
     diagonal = np.full(count, pull)
     right = np.zeros((count, known.shape[-1]))
     edges = []
-    edges = []
     for one, other in _neighbours(kept.shape):
         alike = label[one] == label[other]
         for here, there in ((one, other), (other, one)):

@@ -49,19 +49,19 @@ def run(args: argparse.Namespace) -> int:
     batch_size = batch_size_on(target, config, args.per_device_batch)
     num_classes = args.num_classes or _dataset_classes(config.data)
     build_experiment(config, num_classes)  # its complaints, before minutes go by
-    if args.output and not Path(args.output).parent.is_dir():
-        raise UserError(f"--output={args.output}: its folder does not exist, make it first")
+    if args.output and (not Path(args.output).parent.is_dir() or Path(args.output).is_dir()):
+        raise UserError(f"--output={args.output} cannot be written: choose a file in a folder that exists")
     try:
         with Console(stderr=True).status(f"compiling for {target.devices} devices (minutes)"):
             report = compile_apart(config, num_classes, target, batch_size, args.largest)
     except CompileError as error:
         print(f"mscaflax: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
+    print(table(report, target), flush=True)
     if args.output:
         from mscaflax.files import write_atomically
 
         write_atomically(args.output, json.dumps(report, indent=2, sort_keys=True) + "\n")
-    print(table(report, target))
     if report["memory"]["share"] > 1:
         print("mscaflax: it does not fit: try a smaller --per_device_batch", file=sys.stderr)
         return 1

@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive,
         metavar="N",
         help="where there is no accelerator: split each batch over N devices of one CPU thread each "
-        "(default: one per core); no number depends on it",
+        "(default: one per core); up to 8, no number depends on it",
     )
     parser.add_argument("--data_dir", metavar="DIR", help="where datasets lie (default: as in the config)")
 

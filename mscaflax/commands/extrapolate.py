@@ -31,12 +31,16 @@ def run(args: argparse.Namespace) -> int:
     synthesizer = load_synthesizer(args)
 
     from mscaflax.apps.compose import find_place
+    from mscaflax.apps.inputs import check_size
     from mscaflax.data.images import read_label_map
 
     at = args.at
     if at is None:
-        maps = (read_label_map(file, synthesizer.classes) for file in (args.photo_label, args.label))
-        at = find_place(*maps)
+        photo_label, layout = (
+            read_label_map(file, synthesizer.classes) for file in (args.photo_label, args.label)
+        )
+        check_size(layout, "the layout")
+        at = find_place(photo_label, layout)
         print(f"the photo's label map fits at --at={at[0]},{at[1]}", file=sys.stderr)
     picture = synthesizer.extrapolate(args.photo, args.photo_label, args.label, at=at, seed=args.seed)
     save_png(output, picture)

@@ -94,7 +94,7 @@ class EdgeConv(nn.Module):
 
 def edge_conv(x, kernel, stride=1, valid=None):
     """3×3 convolution of [b, h, w, c] over a border that repeats the edge: [b, h/stride, w/stride, n]."""
-    if valid is None:
+    if valid is None and 1 not in x.shape[1:3]:
         return edge_convolution(x, kernel, stride)
     return convolve_padded(pad_by_edge(x, valid), kernel, stride)
 
@@ -112,20 +112,22 @@ def edge_convolution(x, kernel, stride=1):
     """3×3 convolution whose border is the repeated edge: but for rounding, `convolve_padded(pad_by_edge(x))`.
 
     A map with a border is a copy, which costs more than half of the convolution's own traffic on a TPU:
-    here the convolution pads by zeros, and the outermost rows and columns alone get what the edge adds.
+    here the convolution pads by zeros, and its outermost rows and columns, which that makes wrong, are
+    computed again from strips with a border. What follows takes them in the pass that reads the map.
 
     Args:
-      x: [b, h, w, c].
+      x: [b, h, w, c], h and w at least 2.
       kernel: [3, 3, c, n].
       stride: 1 or 2; with 2, h and w are even.
 
     Returns:
       [b, h/stride, w/stride, n].
     """
-    # Summed in float32, so that the border of a constant region is rounded as its inside: normalization sees
-    # nothing else there and would raise the difference.
-    y = _convolve(x, kernel, stride, _zeros(stride), jnp.float32)
-    return _add_to_border(y, _border_terms(_border(x, stride), kernel, stride, jnp.float32)).astype(x.dtype)
+    lines = {}
+    for border in _borders(stride):
+        strip = convolve_padded(pad_by_edge(_strip(x, border, 2)), kernel, stride)
+        lines[border] = _strip(strip, border, 1)
+    return _with_border(_convolve(x, kernel, stride), lines)
 
 
 def _edge_convolution_forward(x, kernel, stride):
@@ -133,60 +135,86 @@ def _edge_convolution_forward(x, kernel, stride):
 
 
 def _edge_convolution_backward(stride, saved, y_gradient):
-    # By hand, so that here, too, the border is added in one pass: JAX would add four padded maps.
+    # By hand, so that here, too, the border is added in one pass: JAX would add padded maps.
     x, kernel = saved
-    _, pull = jax.vjp(lambda x, kernel: _convolve(x, kernel, stride, _zeros(stride)), x, kernel)
+    _, pull = jax.vjp(functools.partial(_convolve, stride=stride), x, kernel)
     x_gradient, kernel_gradient = pull(y_gradient)
-    _, pull = jax.vjp(lambda lines, kernel: _border_terms(lines, kernel, stride), _border(x, stride), kernel)
-    line_gradients, more = pull(_border(y_gradient, stride))
-    return _add_to_border(x_gradient, line_gradients), kernel_gradient + more
+    lines = {border: _gradient_line(y_gradient, kernel, stride, border) for border in _borders(stride)}
+    _, pull = jax.vjp(functools.partial(_edge_terms, _edges(x, stride), stride), kernel)
+    (of_edges,) = pull(_edges(y_gradient, stride))
+    return _with_border(x_gradient, lines), kernel_gradient + of_edges
 
 
 edge_convolution.defvjp(_edge_convolution_forward, _edge_convolution_backward)
 
 
-def _zeros(stride):
-    """Zeros before and after an axis: with stride 2 the last window ends inside."""
-    return (1, 1) if stride == 1 else (1, 0)
+def _convolve(x, kernel, stride, padding=None):
+    """Convolution over the axes between the first and the last, each with `padding` zeros before and after.
 
-
-def _convolve(x, kernel, stride, padding, sums=None):
-    """A convolution over one or two axes of positions, each padded by zeros; `sums`: dtype of the result."""
-    numbers = ("NHWC", "HWIO", "NHWC") if x.ndim == 4 else ("NWC", "WIO", "NWC")
+    None: as many as leave 1/stride of the positions; with stride 2 the last window ends inside.
+    """
     axes = x.ndim - 2
+    padding = padding or ((1, 1) if stride == 1 else (1, 0))
+    numbers = ("NHWC", "HWIO", "NHWC") if axes == 2 else ("NWC", "WIO", "NWC")
     return jax.lax.conv_general_dilated(
-        x, kernel, (stride,) * axes, (padding,) * axes, dimension_numbers=numbers, preferred_element_type=sums
+        x, kernel, (stride,) * axes, (padding,) * axes, dimension_numbers=numbers
     )
 
 
-def _border(x, stride):
-    """The lines of a map that its repeated edge touches: rows [b, w, c] and columns [b, h, c]."""
-    lines = {"top": x[:, 0], "left": x[:, :, 0]}
-    return lines if stride == 2 else lines | {"bottom": x[:, -1], "right": x[:, :, -1]}
+def _borders(stride):
+    """The borders that the repeated edge touches, as (axis, whether it is the axis's end)."""
+    return [(axis, end) for axis in (1, 2) for end in (False, True)[: 3 - stride]]
 
 
-def _border_terms(lines, kernel, stride, sums=None):
-    """What the repeated edge adds to the same lines of the convolution; the corners are in the rows."""
-    terms = {}
-    for name, line in lines.items():
-        part = {"top": kernel[0], "bottom": kernel[2], "left": kernel[:, 0], "right": kernel[:, 2]}[name]
-        padding = _zeros(stride)
-        if name in ("top", "bottom"):
-            line = jnp.concatenate([line[:, :1], line, line[:, -1:]], axis=1)
-            padding = (0, 0)
-        terms[name] = _convolve(line, part, stride, padding, sums)
-    return terms
+def _strip(x, border, width):
+    """The `width` lines of a map next to a border."""
+    axis, end = border
+    first = x.shape[axis] - width if end else 0
+    return jax.lax.slice_in_dim(x, first, first + width, axis=axis)
 
 
-def _add_to_border(x, terms):
-    rows = jnp.arange(x.shape[1])[None, :, None, None]
-    columns = jnp.arange(x.shape[2])[None, None, :, None]
-    for name, term in terms.items():
-        here = {"top": rows == 0, "bottom": rows == x.shape[1] - 1}
-        here |= {"left": columns == 0, "right": columns == x.shape[2] - 1}
-        term = term[:, None] if name in ("top", "bottom") else term[:, :, None]
-        x = x + jnp.where(here[name], term, jnp.zeros((), x.dtype))
+def _with_border(x, lines):
+    """A map with other outermost lines, {border: one line}."""
+    for (axis, end), line in lines.items():
+        here = jnp.arange(x.shape[axis]) == (x.shape[axis] - 1 if end else 0)
+        x = jnp.where(here.reshape([-1 if i == axis else 1 for i in range(4)]), line, x)
     return x
+
+
+def _gradient_line(y_gradient, kernel, stride, border):
+    """The line of x's gradient at a border, from those lines of y's that depend on it."""
+    axis, end = border
+    strip = _strip(y_gradient, border, 3 - stride)
+    if stride == 1:
+        # The map goes on behind the strip: what its other border says of y is not there.
+        padding = [(0, 0)] * 4
+        padding[axis] = (1, 0) if end else (0, 1)
+        strip = jnp.pad(strip, padding)
+    shape = list(strip.shape)
+    shape[1:] = [stride * shape[1], stride * shape[2], kernel.shape[2]]
+    (gradient,) = jax.linear_transpose(
+        lambda x: convolve_padded(pad_by_edge(x), kernel, stride), jax.ShapeDtypeStruct(shape, strip.dtype)
+    )(strip)
+    return _strip(gradient, border, 1)
+
+
+def _edges(x, stride):
+    """The outermost lines of a map: rows [b, w, c] and columns [b, h, c]."""
+    return {border: _strip(x, border, 1).squeeze(border[0]) for border in _borders(stride)}
+
+
+def _edge_terms(edges, stride, kernel):
+    """What repeated edges add to the same lines of a convolution with zeros; the corners are in the rows."""
+    terms = {}
+    for (axis, end), line in edges.items():
+        if axis == 1:
+            # With stride 2 the last window ends inside.
+            corners = [line[:, :1], line, *([line[:, -1:]] if stride == 1 else [])]
+            line = jnp.concatenate(corners, axis=1)
+            terms[axis, end] = _convolve(line, kernel[2 * end], stride, (0, 0))
+        else:
+            terms[axis, end] = _convolve(line, kernel[:, 2 * end], stride)
+    return terms
 
 
 def coverage_pyramid(valid, num_scales):

@@ -5,8 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mscaflax.nets.layers import EdgeConv, normalize
-from mscaflax.nets.msca import distribute
+from mscaflax.nets.layers import EdgeConv, Kernel, normalize
 
 HE = nn.initializers.he_normal()
 # At the start, beside features of unit deviation: normalization over positions then has noise to normalize
@@ -51,16 +50,23 @@ class DecoupledModulation(nn.Module):
     def __call__(self, alignment, label_features, valid=None):
         """As SpadeModulation's; an alignment without regions raises ValueError."""
         init = nn.initializers.variance_scaling(0.25, "fan_in", "truncated_normal")
-        out = nn.Dense(2 * self.channels, kernel_init=init, dtype=self.dtype, name="label")(label_features)
-        if alignment is not None:
-            if alignment.values is None:
-                raise ValueError("decoupled modulation needs an alignment with regions")
-            x = nn.Dense(self.hidden, kernel_init=HE, dtype=self.dtype, name="hidden")(alignment.values)
-            x = nn.Dense(2 * self.channels, use_bias=False, dtype=self.dtype, kernel_init=HE, name="region")(
-                nn.relu(x)
-            )
-            out = out + distribute(alignment.assignment, x)
-        return jnp.split(out, 2, axis=-1)
+        shape = (label_features.shape[-1], 2 * self.channels)
+        kernel, bias = (x.astype(self.dtype) for x in Kernel(shape, kernel_init=init, name="label")())
+        label_features = label_features.astype(self.dtype)
+        if alignment is None:
+            return jnp.split(label_features @ kernel + bias.reshape(1, 1, 1, -1), 2, axis=-1)
+        if alignment.values is None:
+            raise ValueError("decoupled modulation needs an alignment with regions")
+        x = nn.Dense(self.hidden, kernel_init=HE, dtype=self.dtype, name="hidden")(alignment.values)
+        x = nn.Dense(2 * self.channels, use_bias=False, dtype=self.dtype, kernel_init=HE, name="region")(
+            nn.relu(x)
+        )
+        # One product of both, each image with its own kernel: a map of 2·channels is the largest here, and
+        # two sums of it would be three. What β hands out sums to 1, so the bias goes with the regions.
+        kernels = jnp.broadcast_to(kernel[None], (x.shape[0], *kernel.shape))
+        kernels = jnp.concatenate([kernels, x + bias.reshape(1, 1, -1)], axis=1)
+        inputs = jnp.concatenate([label_features, alignment.assignment.astype(self.dtype)], axis=-1)
+        return jnp.split(jnp.einsum("bhwj,bjc->bhwc", inputs, kernels), 2, axis=-1)
 
 
 MODULATIONS = {"spade": SpadeModulation, "decoupled": DecoupledModulation}

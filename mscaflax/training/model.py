@@ -151,7 +151,8 @@ class Model:
           label: [b, h, w] int in 0..C; h and w multiples of `network.size_multiple`.
           exemplar: [b, h', w', 3] float in [-1, 1]; h' and w' likewise.
           exemplar_label: [b, h', w'] int in 0..C.
-          seed: of the noise maps, 0 .. 2^32-1; the same seed gives the same picture in any batch.
+          seed: of the noise maps, 0 .. 2^32-1; the same seed gives the same picture in any batch, but for
+            rounding; on the CPU, `over` a mesh, bit for bit.
           valid: None or [b, h, w] bool, False where the label map is padding.
 
         Returns:

@@ -179,7 +179,8 @@ def train_step(experiment, state, vgg, batch, mesh=None):
       state: TrainState.
       vgg: the VGG-16 parameters.
       batch: the batch contract: image, exemplar [b, h, w, 3] float32 in [-1, 1]; label, exemplar_label
-        [b, h, w] int32 in 0..C.
+        [b, h, w] int32 in 0..C. With `experiment.both_directions`, examples 2i and 2i+1 are each other's
+        exemplar, or each its own.
       mesh: the devices that share batch and state; None for one device.
 
     Returns:

@@ -219,7 +219,7 @@ def test_the_documented_lines_need_jax_alone(exported_run, generate, tmp_path):
     page = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
     lines = re.search(r"```python\n(# Without mscaflax.*?)```", page, re.DOTALL)[1]
     assert len(lines.strip().splitlines()) <= 12 and "mscaflax" not in lines.split("\n", 1)[1]
-    shutil.copy(exported_run, tmp_path / "model.zip")
+    shutil.copy(exported_run, tmp_path / "mine.zip")
     label, exemplar, exemplar_label = inputs(1, (48, 64), (32, 80))
     np.savez(tmp_path / "given.npz", label=label, exemplar=exemplar, exemplar_label=exemplar_label)
     done = subprocess.run(

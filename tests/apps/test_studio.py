@@ -319,6 +319,7 @@ def test_only_its_own_page_may_ask(client):
         refused(client.get("/", headers={"host": host}), "open the one that was printed", 403)
     refused(client.get("/api/studio", headers={"origin": "http://evil.example"}), "another page", 403)
     refused(client.get("/api/studio", headers={"origin": "null"}), "another page", 403)
+    refused(client.get("/api/studio", headers={"origin": "http://["}), "another page", 403)
     assert client.get("/api/studio", headers={"origin": URL}).status_code == 200
 
 

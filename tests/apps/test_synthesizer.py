@@ -166,6 +166,8 @@ def test_a_diverged_model_is_said_in_a_line(synthesizer, layout, exemplar):
     )
     with pytest.raises(UserError, match="not finite: the training of this model has diverged"):
         Synthesizer(broken)(layout, *exemplar)
+    with pytest.raises(UserError, match="not finite: the training of this model has diverged"):
+        Synthesizer(broken).explain(layout, *exemplar)
 
 
 def test_the_exemplar_matters(synthesizer, layout, exemplar, picture):

@@ -80,7 +80,8 @@ def compiler(monkeypatch, tmp_path):
         ([*TINY, "--topology=v5e:2x2", "--per_device_batch=3"], "odd"),
         ([*TINY, *SLICE, "--per_device_batch=0"], "0 is not above 0"),
         ([*TINY, *SLICE, "--config.model.num_regions=0"], "num_regions"),
-        ([*TINY, *SLICE, "--output=nowhere/report.json"], "does not exist"),
+        ([*TINY, *SLICE, "--output=nowhere/report.json"], "in a folder that exists"),
+        ([*TINY, *SLICE, "--output=."], "cannot be written: choose a file"),
         (["compile", "--config=photos64", *SLICE, "--config.data.data_dir=nowhere"], "or give --num_classes"),
     ],
 )

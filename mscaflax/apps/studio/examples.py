@@ -1,5 +1,6 @@
 """Ready-made layouts and exemplars: scenes of the package, or photos of the dataset's validation split."""
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,8 @@ from mscaflax.errors import UserError
 _LAYOUTS = (3, 2, 7, 4, 5, 26, 24, 29)
 _EXEMPLARS = (6, 22, 16, 7, 37, 26, 20, 38)
 _PHOTOS = 8
+
+_LOG = logging.getLogger("mscaflax.studio")
 
 _SEASONS = ("spring", "summer", "autumn", "winter")
 _TIMES = (
@@ -107,7 +110,10 @@ def _photos(data, classes):
     found = []
     for index in np.unique(np.linspace(0, len(source) - 1, min(_PHOTOS, len(source))).astype(int)):
         record = source[int(index)]
-        found.append(
-            Example(record["name"], read_photo(record["image"]), read_label_map(record["label"], stored))
-        )
+        try:
+            photo, label = read_photo(record["image"]), read_label_map(record["label"], stored)
+        except UserError as error:
+            _LOG.warning("an example is left out: %s: %s", record["name"], error)
+            continue
+        found.append(Example(record["name"], photo, label))
     return found

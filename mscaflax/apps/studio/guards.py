@@ -24,6 +24,14 @@ class TooLarge(Exception):
     """A body beyond MAX_BODY."""
 
 
+def _place(origin):
+    """Host and port of an Origin header; None of one that has none or cannot be read."""
+    try:
+        return urlsplit(origin).netloc or None
+    except ValueError:
+        return None
+
+
 class Guard:
     """An ASGI application around another.
 
@@ -48,7 +56,7 @@ class Guard:
         origin = headers.get(b"origin")
         if not host_allowed(host, self.host):
             return await _refuse(send, 403, "this address is not served here: open the one that was printed")
-        if origin is not None and urlsplit(origin.decode("latin-1")).netloc != host:
+        if origin is not None and _place(origin.decode("latin-1")) != host:
             return await _refuse(send, 403, "the request comes from another page")
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > MAX_BODY:

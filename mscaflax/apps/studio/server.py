@@ -122,7 +122,10 @@ def build_app(studio, host="127.0.0.1", warm=True):
 
 
 async def _warm(studio, on_shelf, on_turn):
-    await on_shelf(_exemplars, studio)
+    try:
+        await on_shelf(_exemplars, studio)
+    except Exception:
+        _LOG.exception("the examples cannot be read; photos and label maps of your own can")
     # A photo of the examples' shape at every size first; mixing takes a few small programs more.
     for exemplars in (1, 2):
         for size in studio.sizes:

@@ -111,7 +111,10 @@ class Studio:
         """Raises UserError unless an Exemplar has sides that `read_exemplar` can give."""
         side, multiple = self.model.config.data.size, self.model.network.size_multiple
         h, w = exemplar.photo.shape[:2]
-        if h % multiple or w % multiple or min(h, w) < side or h * w > 24 * side * side:
+        # The largest area of `legal_size`: a panorama's, or a square's.
+        patch = sum(self.model.config.data.side_range) / 2
+        area = max(16 / patch, 4 / patch**2) * (side + multiple) ** 2
+        if h % multiple or w % multiple or min(h, w) < side or max(h, w) > 16 * side or h * w > area:
             raise UserError(f"an exemplar of {w}x{h} pixels was not prepared here: add its photo again")
 
     def synthesize(self, job):
