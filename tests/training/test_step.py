@@ -171,8 +171,11 @@ def without_gradient(optimizer):
 
 
 def test_parts_of_the_batch_and_rematerialization_give_the_same_gradients(toy, initial, vgg, batch):
-    changed = replace(toy.experiment, accumulate=2, network=replace(toy.experiment.network, remat=True))
-    (other, parts), (after, whole) = (t.step(t.initial) for t in (Toy(changed, initial, vgg, batch), toy))
+    # Over the few positions of the coarsest scales, instance normalization raises rounding a hundredfold.
+    calm = replace(toy.experiment, network=replace(toy.experiment.network, normalization="position"))
+    changed = replace(calm, accumulate=2, network=replace(calm.network, remat=True))
+    toys = (Toy(experiment, initial, vgg, batch) for experiment in (changed, calm))
+    (other, parts), (after, whole) = (toy.step(toy.initial) for toy in toys)
     for name, value in whole.items():
         assert parts[name] == pytest.approx(float(value), rel=1e-4, abs=1e-6), name
     # With β1 = 0 Adam's first moment is the gradient.
