@@ -136,6 +136,11 @@ def paired(runs, others, group, kind, metric):
     return summarize(over_seeds(others) - over_seeds(runs), photos)
 
 
+def titled(title, lines):
+    """A table under its title; nothing where there are no rows yet."""
+    return [title, *lines] if lines else []
+
+
 def differences(values, rivals, group="truth", kinds=("random",), reference="msca"):
     """How much worse (LPIPS) and how much lower (PSNR) each rival is than the reference, pair by pair.
 
@@ -228,21 +233,23 @@ def write(folder):
             name: [values[key] for seed in range(seeds) if (key := f"scenes-{name}-seed{seed}") in values]
             for name, (_, seeds) in study_plan.ALIGNMENTS.items()
         }
-        lines += ["Pair by pair, with 95% bootstrap intervals of the difference (* where it excludes zero):"]
-        lines += differences(by_name, study_plan.ALIGNMENTS)
+        lines += titled(
+            "Pair by pair, with 95% bootstrap intervals of the difference (* where it excludes zero):",
+            differences(by_name, study_plan.ALIGNMENTS),
+        )
         lines += ["By class overlap, the share of the target whose class occurs in the exemplar:"]
         lines += by_overlap(scenes)
-        lines += ["The same pair by pair:"]
-        lines += differences(by_name, study_plan.ALIGNMENTS, "overlap", tuple(BINS))
+        lines += titled(
+            "The same pair by pair:", differences(by_name, study_plan.ALIGNMENTS, "overlap", tuple(BINS))
+        )
     for name in ("facade", "camvid"):
         if rows := table(name):
             lines += ["", f"## {name}, 64×64, validation split", *compare(rows, RECONSTRUCTION)]
             lines += [*compare(rows, STYLE), *compare(rows, COST)]
             values = {run.removeprefix(f"{name}-"): [v] for run, v in read_values(folder, found).items()}
-            lines += [
-                "Cross reconstruction, pair by pair:",
-                *differences(values, rows, "metrics", ("cross",)),
-            ]
+            lines += titled(
+                "Cross reconstruction, pair by pair:", differences(values, rows, "metrics", ("cross",))
+            )
     if rows := table("ablations"):
         lines += ["", "## Ablations of `msca` on scenes, 32×32"]
         for group, variants in study_plan.ABLATIONS.items():
