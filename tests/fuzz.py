@@ -8,6 +8,7 @@ beside the one that was asked for.
 """
 
 import argparse
+import base64
 import io
 import json
 import random
@@ -168,6 +169,65 @@ def prepare_case(root, files, rng, workdir):
     return line, check
 
 
+def right_form(client, rng):
+    """A request for a picture that is right: (what its text says, its files {name: bytes})."""
+    # One size of the canvas and of the exemplars: each other one is compiled anew.
+    layout = rng.choice(client.get("/api/layouts?size=0").json())
+    exemplars = rng.sample(client.get("/api/exemplars").json(), rng.choice([1, 2]))
+    request = {
+        "layout": {side: layout[side] for side in ("width", "height")},
+        "exemplars": [{side: exemplar[side] for side in ("width", "height")} for exemplar in exemplars],
+        "weights": [1 / len(exemplars)] * len(exemplars),
+        "seed": 0,
+    }
+    files = {"layout": layout["label"]}
+    for index, exemplar in enumerate(exemplars):
+        files |= {f"{name}{index}": exemplar[name] for name in ("photo", "label")}
+    return request, {name: base64.b64decode(text) for name, text in files.items()}
+
+
+# What the text of a request may say instead, right and wrong.
+FIELDS = {
+    "layout": (
+        {"width": 64, "height": 64},
+        {"width": 48, "height": 0},
+        {"width": -1, "height": 32},
+        {"width": "x"},
+        {"width": 1e9, "height": 32},
+        None,
+    ),
+    "exemplars": ([], None, [{}], [[]], [{"width": 32, "height": 32}], [{}] * 5),
+    "weights": ([1], [-0.5, 1.5], [0, 0], [10, -10], [], ["a"], [11], [float("1e999")], [10**400], None),
+    "seed": (1, 2**32 - 1, -1, 2**40, 0.5, True, "x", None),
+}
+
+
+def changed_file(data, rng):
+    """Other bytes; some are as good as those of a label map."""
+    how = rng.randrange(4)
+    if how == 0:
+        return bytes(rng.choices(range(len(scenes.CLASS_NAMES) + 1), k=len(data)))
+    if how == 1:
+        place = rng.randrange(len(data))
+        return data[:place] + rng.randbytes(1) + data[place + 1 :]
+    return mutated(data, rng)
+
+
+def picture_form(client, rng):
+    """A request for a picture that is right but for a field or two; some are right altogether."""
+    request, files = right_form(client, rng)
+    places = [(part, name) for part in (request, files) for name in part]
+    for part, name in rng.sample(places, rng.choice([0, 1, 1, 2])):
+        if rng.random() < 0.1:
+            del part[name]
+        elif part is request:
+            request[name] = rng.choice(FIELDS[name])
+        else:
+            files[name] = changed_file(files[name], rng)
+    body = json.dumps(request) if rng.random() < 0.95 else rng.choice(["", "{", "[]", "1"])
+    return {"request": (None, body)} | {name: (name, data) for name, data in files.items()}
+
+
 CASES = (synthesize_case,) * 5 + (blend_case,) * 4 + (prepare_case,)
 
 
@@ -184,7 +244,7 @@ def run_command(line):
 
 
 def studio_case(client, files, rng):
-    """One request to the studio's application; returns its status."""
+    """One request to the studio's application; returns (kind of case, the status)."""
 
     def part(name):
         data = files[name]
@@ -192,40 +252,26 @@ def studio_case(client, files, rng):
 
     how = rng.randrange(4)
     if how == 0:
-        return client.post("/api/layout", files={"label": part("layout.png")}).status_code
+        return "studio", client.post("/api/layout", files={"label": part("layout.png")}).status_code
     if how == 1:
-        return client.post(
-            "/api/exemplar", files={"photo": part("photo.png"), "label": part("photo_label.png")}
-        ).status_code
+        exemplar = {"photo": part("photo.png"), "label": part("photo_label.png")}
+        return "studio", client.post("/api/exemplar", files=exemplar).status_code
     if how == 2:
-        request = {
-            "layout": {"width": rng.choice([128, 64, -1, "x", 1e9]), "height": rng.choice([64, 0, None])},
-            "exemplars": rng.choice([[], [{"width": 128, "height": 64}], None, [{}], [[]]]),
-            "weights": rng.choice([[1], [], ["a"], [float("1e999")], None]),
-            "seed": rng.choice([0, -1, 2**40, "x", None]),
-        }
-        if rng.random() < 0.3:
-            request.pop(rng.choice(list(request)))
-        body = json.dumps(request) if rng.random() < 0.8 else rng.choice(["", "{", "[]", "1"])
-        parts = {"request": (None, body), "layout": ("layout", rng.randbytes(rng.choice([0, 10, 64 * 128])))}
-        parts |= {
-            name: (name, rng.randbytes(rng.choice([0, 64 * 128, 3 * 64 * 128])))
-            for name in ("photo0", "label0")
-        }
-        return client.post("/api/picture", files=parts).status_code
+        return "picture", client.post("/api/picture", files=picture_form(client, rng)).status_code
     method = rng.choice(["GET", "POST", "PUT", "DELETE"])
     path = rng.choice(
         ["/", "/api/layouts?size=9", "/api/layouts", "/page/../server.py", "/page/%2e%2e/server.py", "/x"]
     )
-    return client.request(method, path, content=rng.randbytes(rng.randrange(100))).status_code
+    content = rng.randbytes(rng.randrange(100))
+    return "studio", client.request(method, path, content=content).status_code
 
 
 def one_case(index, rng, files, workdir, client, root):
     """(kind of case, its status); raises what must not come out."""
     if index % 5 == 4:
-        status = studio_case(client, files, rng)
+        kind, status = studio_case(client, files, rng)
         assert status < 500, f"the studio answers {status}"
-        return "studio", status
+        return kind, status
     make = rng.choice(CASES)
     line, check = make(root / "case", files, rng, workdir)
     try:

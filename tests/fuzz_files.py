@@ -5,7 +5,7 @@ import struct
 import zlib
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from mscaflax.data import scenes
 
@@ -37,9 +37,18 @@ def huge_png(rng):
     return b"\x89PNG\r\n\x1a\n" + body
 
 
+def is_image(data):
+    try:
+        Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        return False
+    return True
+
+
 def mutated(data, rng):
     """A file that is damaged, or another one altogether."""
-    how = rng.randrange(8)
+    # The last of them reads the image: texts and bare pixels have the others alone.
+    how = rng.randrange(8 if is_image(data) else 7)
     data = bytearray(data)
     if how == 0:
         return bytes(data[: rng.randrange(len(data) + 1)])

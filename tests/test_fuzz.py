@@ -21,7 +21,7 @@ def test_no_input_brings_a_traceback_or_a_file_beside(tiny_run, tmp_path, monkey
     app = build_app(Studio(Synthesizer.from_workdir(tiny_run)), warm=False)
     with TestClient(app, base_url="http://127.0.0.1:7860") as client:
         outcomes = fuzz(150, 1, [f"--workdir={tiny_run}"], client, Path(tmp_path))
-    assert outcomes.keys() == {"synthesize", "blend", "prepare", "studio"}
+    assert outcomes.keys() == {"synthesize", "blend", "prepare", "studio", "picture"}
     # Some of it is right, or nothing would be tried beyond the reading of files.
     right = {kind: row.get(0, 0) + row.get(200, 0) for kind, row in outcomes.items()}
-    assert right["synthesize"] and right["blend"] and right["studio"], outcomes
+    assert all(right.values()), outcomes

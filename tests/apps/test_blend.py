@@ -115,6 +115,18 @@ def test_a_place_takes_its_own_exemplar(blender, monkeypatch):
         assert mixed.values.shape[1] == 2 * one.values.shape[1] == mixed.assignment.shape[-1]
 
 
+def test_a_class_takes_its_own_exemplar(blender, plain):
+    names, label = blender.model.classes.names, blender.layout.crop(blender.layout.label)
+    # The last that occurs: a wrong index may well be that of id 0.
+    chosen = max(set(np.unique(label)) & set(range(len(names))))
+    mask = label == chosen
+    assert chosen > 0 and not mask.all()
+    found = blender.mix_classes({names[chosen]: 1})
+    np.testing.assert_array_equal(found, blender.mix_places(np.stack([~mask, mask])))
+    for pure in plain:
+        assert np.abs(found.astype(int) - pure).max() > 1
+
+
 def test_path_weights():
     np.testing.assert_allclose([path_weights(t, 3) for t in (0, 1, 2)], np.eye(3))
     np.testing.assert_allclose(path_weights(0.25, 3), [0.75, 0.25, 0])
@@ -135,6 +147,9 @@ def test_a_ramp_rises():
         (lambda b: b.mix([1]), "2 exemplars need as many finite weights"),
         (lambda b: b.mix([np.nan, 1]), "2 exemplars need as many finite weights"),
         (lambda b: b.path(1), "two steps or more, got 2 and 1"),
+        (lambda b: b.path(2**32), "at most 1,000 steps, got 4,294,967,296"),
+        (lambda b: b.path(3, begin=float("nan")), "finite places, got nan and 1.0"),
+        (lambda b: b.path(3, end=float("inf")), "finite places, got 0.0 and inf"),
         (lambda b: b.mix_places(np.ones((2, 50, 70))), "must be finite and sum to 1"),
         (
             lambda b: b.mix_places(np.ones((2, 5, 7)) / 2),

@@ -91,10 +91,12 @@ def test_colours_differ_and_heat_is_brighter():
 def test_padding_is_no_part_of_the_use(synthesizer, given):
     label, photo, photo_label = given
     exemplar = read_exemplar(synthesizer.model, photo, photo_label)
-    whole = explain(synthesizer.model, read_layout(synthesizer.model, label[:32, :64]), exemplar, 0)
-    padded = read_layout(synthesizer.model, label[:32, :49])
-    assert padded.valid is not None and whole.assignment.shape[1:] == (32, 64)
-    assert explain(synthesizer.model, padded, exemplar, 0).over_picture().shape == (4, 32, 49)
+    found = explain(synthesizer.model, read_layout(synthesizer.model, label[:32, :49]), exemplar, 0)
+    assert found.assignment.shape == (4, 32, 64) and found.over_picture().shape == (4, 32, 49)
+    np.testing.assert_allclose(found.use, found.assignment[:, :, :49].mean(axis=(1, 2)), rtol=1e-4)
+    # The padding is used otherwise: with it, these shares would be others.
+    with_padding = found.assignment.mean(axis=(1, 2))
+    assert np.abs(found.use / with_padding - 1).max() > 0.01
 
 
 @pytest.mark.parametrize("scale", [-1, 5])
