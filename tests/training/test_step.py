@@ -170,14 +170,19 @@ def without_gradient(optimizer):
     return [path for path, gradient in gradients.items() if not np.abs(gradient).max() > 1e-8]
 
 
-def test_parts_of_the_batch_and_rematerialization_give_the_same_gradients(toy, initial, vgg, batch):
-    # Over the few positions of the coarsest scales, instance normalization raises rounding a hundredfold.
-    calm = replace(toy.experiment, network=replace(toy.experiment.network, normalization="position"))
-    changed = replace(calm, accumulate=2, network=replace(calm.network, remat=True))
-    toys = (Toy(experiment, initial, vgg, batch) for experiment in (changed, calm))
+@pytest.mark.parametrize("normalization", ["instance", "position"])
+def test_parts_of_the_batch_and_rematerialization_give_the_same(normalization, toy, initial, vgg, batch):
+    of_whole = replace(toy.experiment, network=replace(toy.experiment.network, normalization=normalization))
+    in_parts = replace(of_whole, accumulate=2, network=replace(of_whole.network, remat=True))
+    toys = (Toy(experiment, initial, vgg, batch) for experiment in (in_parts, of_whole))
     (other, parts), (after, whole) = (toy.step(toy.initial) for toy in toys)
     for name, value in whole.items():
         assert parts[name] == pytest.approx(float(value), rel=1e-4, abs=1e-6), name
+    jax.tree.map(np.testing.assert_array_equal, other.spectral, after.spectral)
+    if normalization == "instance":
+        # Over the few positions of the coarsest scales it raises rounding a hundredfold: in single
+        # parameters whose gradients nearly cancel, rounding is all there is.
+        return
     # With β1 = 0 Adam's first moment is the gradient.
     for optimizer in ("generator_optimizer", "discriminator_optimizer"):
         found, expected = (getattr(state, optimizer)[0].mu for state in (other, after))
@@ -185,7 +190,6 @@ def test_parts_of_the_batch_and_rematerialization_give_the_same_gradients(toy, i
         for (path, a), b in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(expected), strict=True):
             # Sums that nearly cancel have the rounding of what they sum.
             assert np.abs(a - b).max() <= 1e-4 * np.abs(b).max() + 1e-6 * largest, path
-    jax.tree.map(np.testing.assert_array_equal, other.spectral, after.spectral)
 
 
 def test_every_parameter_has_a_gradient(toy):
