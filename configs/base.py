@@ -77,8 +77,8 @@ def get_config():
     train.batch_size = 8  # over all devices
     train.accumulate = 1  # parts of the batch, one after the other: less memory
     train.log_every = 20
-    train.health_every = 200  # attention health
-    train.sample_every = 500  # sample grid
+    train.health_every = 200  # attention health; 0: never
+    train.sample_every = 500  # sample grid; 0: never
     train.checkpoint_every = 500
     train.keep_checkpoints = 2
     train.statistics_photos = 128  # patches that give the VGG taps' mean and deviation, in sixteens
@@ -93,8 +93,8 @@ def get_config():
     segmenter.steps = 500
     segmenter.batch_size = 16  # patches, over all devices; two of each photo
     segmenter.log_every = 20
-    segmenter.health_every = 100  # accuracy on a few validation patches
-    segmenter.sample_every = 250  # sample grid
+    segmenter.health_every = 100  # accuracy on a few validation patches; 0: never
+    segmenter.sample_every = 250  # sample grid; 0: never
     segmenter.checkpoint_every = 250
     segmenter.keep_checkpoints = 1
     segmenter.statistics_photos = 128  # as train.statistics_photos

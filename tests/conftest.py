@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -40,6 +41,25 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def made_once(tmp_path_factory):
+    """A function (name, make) → folder, which `make(folder)` fills once for all workers of the test run."""
+
+    def made(name, make):
+        root = tmp_path_factory.getbasetemp()
+        root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+        folder, done = root / name, root / f"{name}.done"
+        with FileLock(root / f"{name}.lock"):
+            if not done.exists():
+                assert not folder.exists(), f"another worker could not make {name}: see its error"
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
 def photo_folder(tmp_path_factory) -> Path:
     """A folder as users have them: 8 + 4 photos of 128x64 (scenes), label maps, classes.json."""
     from mscaflax.data import scenes
@@ -59,15 +79,16 @@ def photo_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def prepared_photos(photo_folder, tmp_path_factory) -> Path:
+def prepared_photos(photo_folder, made_once) -> Path:
     """The data_dir that holds `photo_folder` as the dataset `photos`."""
     from mscaflax.data.inputs import folder_inputs
     from mscaflax.data.prepare import prepare
 
-    data_dir = tmp_path_factory.mktemp("data")
-    folders = photo_folder / "images", photo_folder / "annotations"
-    prepare(folder_inputs("photos", *folders, photo_folder / "classes.json"), data_dir, workers=1)
-    return data_dir
+    def make(data_dir):
+        folders = photo_folder / "images", photo_folder / "annotations"
+        prepare(folder_inputs("photos", *folders, photo_folder / "classes.json"), data_dir, workers=1)
+
+    return made_once("prepared_photos", make)
 
 
 @pytest.fixture(scope="session")
@@ -87,68 +108,71 @@ def tiny_arguments(prepared_photos) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tiny_arguments, tmp_path_factory) -> Path:
+def tiny_run(tiny_arguments, made_once) -> Path:
     """The workdir of an unbroken run of a toy network. Read only: copy it to change it."""
     from mscaflax.config import load_config
     from mscaflax.training.loop import train
     from mscaflax.training.synthesis import SynthesisTask
 
-    workdir = tmp_path_factory.mktemp("runs") / "tiny"
-    assert train(SynthesisTask(load_config(tiny_arguments)), workdir) == (4, None)
-    return workdir
+    def make(workdir):
+        assert train(SynthesisTask(load_config(tiny_arguments)), workdir) == (4, None)
+
+    return made_once("tiny_run", make)
 
 
 @pytest.fixture(scope="session")
-def exported_run(tiny_run, tmp_path_factory) -> Path:
+def exported_run(tiny_run, made_once) -> Path:
     """The file that `mscaflax export` makes of `tiny_run`."""
     from mscaflax.cli import main
 
-    file = tmp_path_factory.mktemp("exported") / "model.zip"
-    assert main(["export", f"--workdir={tiny_run}", f"--output={file}"]) == 0
-    return file
+    def make(folder):
+        assert main(["export", f"--workdir={tiny_run}", f"--output={folder}/model.zip"]) == 0
+
+    return made_once("exported_run", make) / "model.zip"
 
 
 @pytest.fixture(scope="session")
-def coloured_photos(tmp_path_factory) -> Path:
+def coloured_photos(made_once) -> Path:
     """The data_dir of the dataset `coloured`, where colour tells the class; some pixels are unlabelled."""
     from mscaflax.data.classes import ClassTable
     from mscaflax.data.inputs import folder_inputs
     from mscaflax.data.prepare import prepare
 
-    root = tmp_path_factory.mktemp("coloured")
     classes = ClassTable(
         ("red", "green", "blue", "never"), ((200, 0, 0), (0, 200, 0), (0, 0, 200), (9, 9, 9))
     )
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 8), ("val", 4)):
-        for kind in ("images", "annotations"):
-            (root / kind / split).mkdir(parents=True)
-        for index in range(count):
-            label = np.full((64, 128), rng.integers(3), np.uint8)
-            for _ in range(8):
-                y, x = rng.integers(0, 48), rng.integers(0, 112)
-                label[y : y + rng.integers(12, 32), x : x + rng.integers(12, 48)] = rng.integers(3)
-            image = np.array(classes.palette)[label] + rng.normal(40, 15, (64, 128, 3))
-            # A stripe of every colour that says nothing: whoever learns from it learns what is wrong.
-            label[24:32] = 255
-            image = np.clip(image, 0, 255).astype(np.uint8)
-            Image.fromarray(image).save(root / "images" / split / f"{index}.png")
-            Image.fromarray(label).save(root / "annotations" / split / f"{index}.png")
-    (root / "classes.json").write_text(json.dumps(classes.to_json()))
-    folders = root / "images", root / "annotations"
-    prepare(folder_inputs("coloured", *folders, root / "classes.json"), root / "data", workers=1)
-    return root / "data"
+
+    def make(root):
+        rng = np.random.default_rng(0)
+        for split, count in (("train", 8), ("val", 4)):
+            for kind in ("images", "annotations"):
+                (root / kind / split).mkdir(parents=True)
+            for index in range(count):
+                label = np.full((64, 128), rng.integers(3), np.uint8)
+                for _ in range(8):
+                    y, x = rng.integers(0, 48), rng.integers(0, 112)
+                    label[y : y + rng.integers(12, 32), x : x + rng.integers(12, 48)] = rng.integers(3)
+                image = np.array(classes.palette)[label] + rng.normal(40, 15, (64, 128, 3))
+                # A stripe of every colour that says nothing: whoever learns from it learns what is wrong.
+                label[24:32] = 255
+                image = np.clip(image, 0, 255).astype(np.uint8)
+                Image.fromarray(image).save(root / "images" / split / f"{index}.png")
+                Image.fromarray(label).save(root / "annotations" / split / f"{index}.png")
+        (root / "classes.json").write_text(json.dumps(classes.to_json()))
+        folders = root / "images", root / "annotations"
+        prepare(folder_inputs("coloured", *folders, root / "classes.json"), root / "data", workers=1)
+
+    return made_once("coloured", make) / "data"
 
 
 @pytest.fixture(scope="session")
-def segmenter_run(coloured_photos, tmp_path_factory) -> Path:
+def segmenter_run(coloured_photos, made_once) -> Path:
     """A workdir whose toy segmenter of seed 0 is trained, not scored. Read only: copy it to change it."""
     from mscaflax.config import load_config
     from mscaflax.training.loop import train
     from mscaflax.training.segmenter import SegmenterTask, segmenter_folder
     from mscaflax.training.synthesis import SynthesisTask
 
-    workdir = tmp_path_factory.mktemp("runs") / "coloured"
     config = load_config(
         [
             "--config=tiny",
@@ -162,6 +186,9 @@ def segmenter_run(coloured_photos, tmp_path_factory) -> Path:
             "--config.segmenter.checkpoint_every=20",
         ]
     )
-    SynthesisTask(config).store_description(workdir)
-    assert train(SegmenterTask(config), segmenter_folder(workdir, 0)) == (40, None)
-    return workdir
+
+    def make(workdir):
+        SynthesisTask(config).store_description(workdir)
+        assert train(SegmenterTask(config), segmenter_folder(workdir, 0)) == (40, None)
+
+    return made_once("segmenter_run", make)

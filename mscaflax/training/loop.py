@@ -205,9 +205,9 @@ class _Run:
             if last or step % settings.checkpoint_every == 0:
                 self._check_finite()
                 self._checkpoints.save(step, state)
-            if not stopping and (last or step % settings.health_every == 0):
+            if not stopping and _is_due(step, settings.health_every, last):
                 self._writers.scalars(step, _to_host(self._samples.health(state, self._constants)))
-            if not stopping and (last or step % settings.sample_every == 0):
+            if not stopping and _is_due(step, settings.sample_every, last):
                 self._write_grid(step, state)
             if numbers is not None:
                 # Pictures and checkpoints have their own time; the next speed is the steps' alone.
@@ -257,6 +257,11 @@ class _Run:
             grid.save(picture, "PNG")
             write_atomically(folder / f"{step:08d}.png", picture.getvalue())
             self._writers.images(step, {"samples": np.asarray(grid)[None]})
+
+
+def _is_due(step, every, last):
+    """Whether something is done after this step; with `every` 0 it never is."""
+    return every > 0 and (last or step % every == 0)
 
 
 def _to_host(metrics):

@@ -16,6 +16,7 @@ COUNTS = (
     "steps", "log_every", "health_every", "sample_every", "checkpoint_every", "keep_checkpoints",
     "statistics_photos",
 )  # fmt: skip
+OPTIONAL_COUNTS = ("health_every", "sample_every")  # 0: never
 
 
 class Samples(Protocol):
@@ -71,10 +72,11 @@ class Task(Protocol):
 
 
 def check_counts(settings: Any, name: str, keys: Sequence[str] = COUNTS) -> None:
-    """Raises UserError unless each of `keys` in the group `name` of the config is positive."""
+    """Raises UserError unless each of `keys` in the group `name` is at least 1, or 0 where it may be."""
     for key in keys:
-        if settings[key] < 1:
-            raise UserError(f"{name}.{key} is {settings[key]}; it must be at least 1")
+        least = 0 if key in OPTIONAL_COUNTS else 1
+        if settings[key] < least:
+            raise UserError(f"{name}.{key} is {settings[key]}; it must be at least {least}")
 
 
 def with_absolute_data_dir(config: Any) -> Any:

@@ -15,13 +15,15 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
+# Nothing but the training: health and samples have programs of their own.
+BARE = ["--config.train.health_every=0", "--config.train.sample_every=0"]
 
 
 def command(processes, workdir, arguments, devices=2):
     # Ever the same global batch.
     return [
         sys.executable, ROOT / "launch/local.py", str(processes), "train", f"--workdir={workdir}", *arguments,
-        "--config.train.batch_size=8", f"--cpu_devices={devices}",
+        *BARE, "--config.train.batch_size=8", f"--cpu_devices={devices}",
     ]  # fmt: skip
 
 
@@ -36,9 +38,8 @@ def run(*arguments, **keywords):
 def start(processes, workdir, arguments):
     """The running launcher; its processes have made three steps, and one was saved."""
     arguments = [*arguments, "--config.train.steps=100000"]
-    arguments += ["--config.train.health_every=100000", "--config.train.sample_every=100000"]
     program = subprocess.Popen(
-        command(processes, workdir, arguments),
+        command(processes, workdir, arguments, devices=1),
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -139,9 +140,9 @@ def test_sigterm_to_one_stops_all_after_the_same_step(tiny_arguments, tmp_path, 
     assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == [str(step)]
 
     steps = f"--config.train.steps={step + 2}"
-    said = run(2, tmp_path / "run", [*arguments, steps])
+    said = run(2, tmp_path / "run", [*arguments, steps], devices=1)
     assert f"resuming at step {step}" in said
-    run(2, tmp_path / "unbroken", [*arguments, steps])
+    run(2, tmp_path / "unbroken", [*arguments, steps], devices=1)
     broken, unbroken = (arrays(read_checkpoint, tmp_path / name, step + 2) for name in ("run", "unbroken"))
     for a, b in zip(broken, unbroken, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -164,7 +165,7 @@ def test_if_one_is_killed_the_other_ends_and_says_why(lost, tiny_arguments, tmp_
     assert "another process of the run is gone" in said or "another task died" in said, said
 
     last = max(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
-    said = run(2, workdir, [*tiny_arguments, f"--config.train.steps={last + 1}"])
+    said = run(2, workdir, [*tiny_arguments, f"--config.train.steps={last + 1}"], devices=1)
     assert f"resuming at step {last}" in said
 
 

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 pytestmark = pytest.mark.slow
+# Nothing but the training: health and samples have programs of their own.
+BARE = ["--config.train.health_every=0", "--config.train.sample_every=0"]
 
 
 def command(workdir, arguments):
-    return [sys.executable, "-m", "mscaflax", "train", f"--workdir={workdir}", *arguments]
+    return [sys.executable, "-m", "mscaflax", "train", f"--workdir={workdir}", *arguments, *BARE]
 
 
 def run(line, status=0):

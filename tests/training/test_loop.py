@@ -151,6 +151,8 @@ def test_devices_and_parts_change_nothing_but_rounding(tiny_arguments, tmp_path,
         for devices, changes, steps in legs:
             arguments = [
                 *tiny_arguments,
+                "--config.train.health_every=0",
+                "--config.train.sample_every=0",
                 "--config.train.batch_size=8",
                 f"--config.train.steps={steps}",
                 calm,
@@ -216,7 +218,7 @@ def steps_of(monkeypatch):
 def test_a_loss_that_is_not_finite_ends_the_run(step, kept, log_every, steps_of, tiny_arguments, tmp_path):
     steps_of({step: np.nan if log_every == 1 else np.inf})
     arguments = [f"--config.train.log_every={log_every}", "--config.train.checkpoint_every=1"]
-    config = load_config([*tiny_arguments, *arguments, "--config.train.health_every=100"])
+    config = load_config([*tiny_arguments, *arguments, "--config.train.health_every=0"])
     value = "nan" if log_every == 1 else "inf"
     held = f"the checkpoint of step {kept[-1]} is kept" if kept else "nothing was saved yet"
     with pytest.raises(UserError, match=f"step {step}: loss/generator = {value}; {held}"):
@@ -269,7 +271,8 @@ def test_a_signal_to_the_program_saves_and_it_goes_on(number, status, tiny_argum
     workdir = tmp_path / "run"
     command = [sys.executable, "-m", "mscaflax", "train", f"--workdir={workdir}", *tiny_arguments]
     long = [*command, "--config.optimizer.decay_from=1.0", "--config.train.steps=10000"]
-    long += ["--config.train.checkpoint_every=10000", "--config.train.sample_every=10000"]
+    long += ["--config.train.checkpoint_every=10000"]
+    long += ["--config.train.sample_every=0", "--config.train.health_every=0"]
     with subprocess.Popen(long, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as program:
         said = ""
         try:
@@ -296,3 +299,4 @@ def test_a_signal_to_the_program_saves_and_it_goes_on(number, status, tiny_argum
     assert resumed.returncode == 0, resumed.stderr
     assert f"resuming at step {step}" in resumed.stderr
     assert checkpoints_of(workdir) == [step, step + 1]
+    assert not (workdir / "samples").exists()
