@@ -36,7 +36,7 @@ def run(*arguments, **keywords):
 
 
 def start(processes, workdir, arguments):
-    """The running launcher; its processes have made three steps, and one was saved."""
+    """The running launcher of processes with one device each; three steps are made, and one was saved."""
     arguments = [*arguments, "--config.train.steps=100000"]
     program = subprocess.Popen(
         command(processes, workdir, arguments, devices=1),

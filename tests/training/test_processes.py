@@ -18,6 +18,7 @@ def train(workdir, arguments, steps):
     command += ["--config.train.batch_size=4", "--cpu_devices=2", f"--config.train.steps={steps}"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    return done.stderr
 
 
 @pytest.mark.slow
@@ -26,7 +27,8 @@ def test_a_run_in_two_processes_equals_one_in_one_bit_for_bit(tiny_arguments, tm
     # As if it had been killed after the second step; what follows is compiled anew.
     shutil.copytree(tmp_path / "unbroken", tmp_path / "broken")
     shutil.rmtree(tmp_path / "broken/checkpoints/4")
-    train(tmp_path / "broken", tiny_arguments, 4)
+    # From the start again, it would end alike.
+    assert "resuming at step 2" in train(tmp_path / "broken", tiny_arguments, 4)
     broken, unbroken = (read_checkpoint(tmp_path / name, 4) for name in ("broken", "unbroken"))
     assert int(unbroken["training"]["step"]) == 4
     assert jax.tree.structure(broken) == jax.tree.structure(unbroken)
