@@ -30,6 +30,25 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(4 * 2**30)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
+# A worker that is handed one of these last works on alone for minutes.
+LONGEST_FIRST = [
+    "training/test_distributed.py",
+    "test_main_job.py",
+    "training/test_loop.py",
+    "training/test_faults.py",
+    "training/test_processes.py",
+    "training/test_segmenter.py",
+    "training/test_step.py",
+    "nets/test_generator.py",
+    "evaluation/test_devices.py",
+]
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the longest files first; the workers take files in this order (`--no-loadscope-reorder`)."""
+    places = {ROOT / "tests" / name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
