@@ -50,6 +50,14 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_device():
+    """Has JAX take its one CPU device now: the first command that a test calls would make two of it."""
+    import jax
+
+    assert jax.device_count() == 1
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder with the photo datasets `facade`, `camvid` and `coco_stuff`; skips where it is absent."""

@@ -9,6 +9,7 @@ from mscaflax.nets.segmenter import SegmentationDecoder
 from mscaflax.nets.vgg import TAP_CHANNELS
 
 DECODER = SegmentationDecoder(num_classes=7, channels=(4, 6, 8, 8, 8))
+APPLY = jax.jit(DECODER.apply)  # one program for each shape, not one for each operation
 
 
 def make_taps(height, width, seed=0, batch=1):
@@ -33,7 +34,7 @@ def variables():
 
 @pytest.mark.parametrize(("height", "width"), [(32, 48), (16, 16), (33, 47), (31, 18)])
 def test_every_pixel_gets_logits_at_any_size(height, width, variables):
-    logits = DECODER.apply(variables, make_taps(height, width), make_statistics())
+    logits = APPLY(variables, make_taps(height, width), make_statistics())
     assert logits.shape == (1, height, width, 7) and logits.dtype == jnp.float32
     assert np.isfinite(logits).all() and (np.std(logits, axis=(1, 2)) > 1e-3).all()
 
@@ -41,10 +42,10 @@ def test_every_pixel_gets_logits_at_any_size(height, width, variables):
 @pytest.mark.parametrize("scale", range(5))
 def test_every_tap_is_heard_near_its_place(scale, variables):
     taps = make_taps(64, 64)
-    before = DECODER.apply(variables, taps, make_statistics())
+    before = APPLY(variables, taps, make_statistics())
     taps[scale] = taps[scale].copy()
     taps[scale][:, 0, 0] += 1.0
-    change = np.abs(DECODER.apply(variables, taps, make_statistics()) - before).max(axis=(0, 3))
+    change = np.abs(APPLY(variables, taps, make_statistics()) - before).max(axis=(0, 3))
     # Five 3×3 blocks, the coarsest over 16 pixels a position: the far corner does not hear the finer taps.
     assert change[: 2**scale, : 2**scale].max() > 1e-4
     if scale < 3:
@@ -55,16 +56,16 @@ def test_taps_are_standardized_by_the_statistics(variables):
     taps = make_taps(32, 32)
     moved = [3 * tap + 5 for tap in taps]
     np.testing.assert_allclose(
-        DECODER.apply(variables, moved, make_statistics(5.0, 3.0)),
-        DECODER.apply(variables, taps, make_statistics()),
+        APPLY(variables, moved, make_statistics(5.0, 3.0)),
+        APPLY(variables, taps, make_statistics()),
         atol=2e-4,
     )
 
 
 def test_images_of_a_batch_do_not_hear_each_other(variables):
     pair = make_taps(32, 32, batch=2)
-    both = DECODER.apply(variables, pair, make_statistics())
-    alone = DECODER.apply(variables, [tap[1:] for tap in pair], make_statistics())
+    both = APPLY(variables, pair, make_statistics())
+    alone = APPLY(variables, [tap[1:] for tap in pair], make_statistics())
     np.testing.assert_allclose(both[1:], alone, atol=1e-5)
 
 

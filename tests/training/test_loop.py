@@ -71,6 +71,7 @@ def test_a_sample_grid_is_written(tiny_run, read_events):
     assert list(read_events(tiny_run)["samples"]) == [4]
 
 
+@pytest.mark.slow  # quicker, the segmenter's test of the same name goes through the same loop
 def test_stop_and_resume_equal_the_unbroken_run_bit_for_bit(
     tiny_run, tiny_arguments, tmp_path, read_checkpoint
 ):
@@ -193,11 +194,21 @@ def test_no_dataset_names_the_command_that_makes_it(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.fixture(scope="module")
+def first_state(tiny_arguments):
+    """A run's first state, on the host; it takes seconds to make."""
+    task = SynthesisTask(load_config(tiny_arguments))
+    return jax.device_get(task.first_state(task.constants()))
+
+
 @pytest.fixture
-def steps_of(monkeypatch):
+def steps_of(first_state, monkeypatch):
     """`steps_of({step: loss})` puts a counter in the place of the train step; other losses are 1."""
 
     def install(losses):
+        def known(task, constants):
+            return jax.device_put(first_state, replicated(task.mesh))
+
         def make_train_step(*unused):
             count = jax.jit(lambda state: state.replace(step=state.step + 1), donate_argnums=0)
             place = replicated(make_mesh())
@@ -209,6 +220,7 @@ def steps_of(monkeypatch):
             return lambda state, vgg, batch: (count(state), reported[next(done)])
 
         monkeypatch.setattr(synthesis, "make_train_step", make_train_step)
+        monkeypatch.setattr(SynthesisTask, "first_state", known)
 
     return install
 
@@ -218,7 +230,8 @@ def steps_of(monkeypatch):
 def test_a_loss_that_is_not_finite_ends_the_run(step, kept, log_every, steps_of, tiny_arguments, tmp_path):
     steps_of({step: np.nan if log_every == 1 else np.inf})
     arguments = [f"--config.train.log_every={log_every}", "--config.train.checkpoint_every=1"]
-    config = load_config([*tiny_arguments, *arguments, "--config.train.health_every=0"])
+    arguments += ["--config.train.health_every=0", "--config.train.sample_every=0"]
+    config = load_config([*tiny_arguments, *arguments])
     value = "nan" if log_every == 1 else "inf"
     held = f"the checkpoint of step {kept[-1]} is kept" if kept else "nothing was saved yet"
     with pytest.raises(UserError, match=f"step {step}: loss/generator = {value}; {held}"):

@@ -127,7 +127,7 @@ def types(tree):
     return jax.tree.map(lambda x: (x.shape, x.dtype), tree)
 
 
-@pytest.mark.parametrize("name", ["toy", "half"])
+@pytest.mark.parametrize("name", ["toy", pytest.param("half", marks=pytest.mark.slow)])
 def test_one_step_changes_both_networks_and_no_type(name, request):
     toy = request.getfixturevalue(name)
     before = toy.initial
@@ -147,6 +147,7 @@ def test_one_step_changes_both_networks_and_no_type(name, request):
     assert all(np.isfinite(x) and x.dtype == jnp.float32 for x in metrics.values())
 
 
+@pytest.mark.slow
 def test_half_precision_agrees_with_full(toy, half):
     (_, metrics), (_, full) = half.step(half.initial), toy.step(toy.initial)
     for name in ("l1", "perceptual", "feature_matching"):
@@ -154,7 +155,7 @@ def test_half_precision_agrees_with_full(toy, half):
         assert metrics[f"loss/{name}"] == pytest.approx(float(full[f"loss/{name}"]), rel=0.05), name
 
 
-@pytest.mark.parametrize("name", ["toy", "half"])
+@pytest.mark.parametrize("name", ["toy", pytest.param("half", marks=pytest.mark.slow)])
 def test_the_same_step_twice_is_the_same_to_the_bit(name, request):
     toy = request.getfixturevalue(name)
     first, second = toy.step(toy.initial), toy.step(toy.initial)
@@ -170,6 +171,7 @@ def without_gradient(optimizer):
     return [path for path, gradient in gradients.items() if not np.abs(gradient).max() > 1e-8]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalization", ["instance", "position"])
 def test_parts_of_the_batch_and_rematerialization_give_the_same(normalization, toy, initial, vgg, batch):
     of_whole = replace(toy.experiment, network=replace(toy.experiment.network, normalization=normalization))
@@ -250,6 +252,7 @@ def test_the_answer_follows_the_exemplar(toy, overfitted, batch):
         assert (near < 0.6 * far).all(), (near, far)
 
 
+@pytest.mark.slow
 def test_photos_seen_once_teach_what_pairs_teach(toy, vgg, batch):
     """Both directions of pairs side by side: the gradients of a batch whose exemplars are taken apart."""
     # Example 1 has itself as exemplar, the others their partners.
