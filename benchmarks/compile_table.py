@@ -1,0 +1,44 @@
+"""Reports of `mscaflax compile` side by side, as a Markdown table.
+
+mscaflax compile --config=coco_stuff256 --topology=v5e:4x4 --per_device_batch=8 --output=docs/compiled/A.json
+python benchmarks/compile_table.py docs/compiled/*.json
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+COLUMNS = {
+    "slice": lambda r: r["topology"],
+    "devices": lambda r: str(r["devices"]),
+    "batch of each": lambda r: str(r["batch_size"] // r["devices"]),
+    "memory, of the device's": lambda r: f"{r['memory']['total'] / 1e9:.2f} GB, {r['memory']['share']:.0%}",
+    "temporaries": lambda r: f"{r['memory']['temporaries'] / 1e9:.2f} GB",
+    "arithmetic": lambda r: f"{r['flops'] / 1e12:.2f} TFLOP, {r['compute_seconds'] * 1e3:.1f} ms",
+    "bytes moved": lambda r: f"{r['bytes_moved'] / 1e9:.1f} GB, {r['memory_seconds'] * 1e3:.1f} ms",
+    "of the floor": lambda r: f"{r['traffic_ratio']:.2f} × {r['traffic_floor'] / 1e9:.1f} GB",
+    "collectives": lambda r: f"{sum(row['bytes'] for row in r['collectives'].values()) / 1e9:.2f} GB",
+    "images/s at most": lambda r: f"{r['images_per_second']:,.0f}",
+    "compiled in": lambda r: f"{r['compile_seconds'] / 60:.0f} min",
+}
+
+
+def row_of(cells):
+    return f"| {' | '.join(cells)} |"
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("reports", type=Path, nargs="+", help="JSON of `mscaflax compile --output`")
+    reports = [json.loads(path.read_text()) for path in parser.parse_args().reports]
+    reports.sort(key=lambda r: (r["topology"], r["batch_size"]))
+    print(row_of(COLUMNS))
+    print(row_of(["---", *["---:"] * (len(COLUMNS) - 1)]))
+    for report in reports:
+        print(row_of([cell(report) for cell in COLUMNS.values()]))
+
+
+if __name__ == "__main__":
+    main()
