@@ -1,0 +1,130 @@
+"""What γ lets through, and what becomes of the pictures when it lets everything through.
+
+python benchmarks/gate.py --workdir=RUN [--split=test] [--pairs=200]
+
+On pairs of different scenes, drawn by class overlap as `mscaflax evaluate --overlap_pairs` draws them. First
+table, by scale: the share of the exemplar's regions that reaches a target position, Σ_k β γ, the mean over
+the positions whose class the exemplar has and over those whose class it lacks; and how surely the share
+tells them apart (area under the ROC curve; 0.5 is chance, more is as masking is meant). Second table: the
+same network with γ as learned and with γ = 1, against the true pictures.
+"""
+
+import argparse
+import dataclasses
+
+import jax
+import numpy as np
+
+from mscaflax.data.datasets import open_dataset
+from mscaflax.data.pixels import to_float
+from mscaflax.evaluation import overlap, reconstruction, truth
+from mscaflax.evaluation.batches import Batches
+from mscaflax.evaluation.pairlist import freeze_pairs
+from mscaflax.training.model import load_model
+
+BATCH = 16
+
+
+def area_under_curve(higher, lower):
+    """The chance that a value of `higher` exceeds one of `lower`, ties half (Mann-Whitney's U)."""
+    values, counts = np.unique(np.concatenate([higher, lower]), return_inverse=True)
+    above = np.bincount(counts[: len(higher)], minlength=len(values))
+    below = np.bincount(counts[len(higher) :], minlength=len(values))
+    smaller = np.cumsum(below) - below
+    return float((above * (smaller + below / 2)).sum() / (len(higher) * len(lower)))
+
+
+def passed_shares(model, pairs, chosen):
+    """By scale: Σ_k β γ of every pair, float32 [n, h, w]; nothing of scales without regions."""
+
+    @jax.jit
+    def shares(alignments):
+        return {
+            scale: (a.assignment * a.gate[:, None, None, :]).sum(axis=-1)
+            for scale, a in enumerate(alignments)
+            if a is not None and a.gate is not None
+        }
+
+    n, found = len(pairs.names), []
+    for start in range(0, len(chosen), BATCH):
+        targets, styles = chosen[start : start + BATCH].T
+        style = n + styles
+        inputs = pairs.labels[targets], to_float(pairs.patches[style]), pairs.labels[style]
+        found.append(jax.device_get(shares(model.align(*inputs))))
+    return {scale: np.concatenate([part[scale] for part in found]) for scale in found[0]}
+
+
+def print_gate(model, pairs, chosen):
+    num_classes, n = model.classes.num_classes, len(pairs.names)
+    labels = pairs.labels[chosen[:, 0]]
+    known = reconstruction.known_pixels(labels, pairs.labels[n + chosen[:, 1]], num_classes)
+    print("| scale | Σβγ, class in the exemplar | class not in the exemplar | area under the curve |")
+    print("| --- | ---: | ---: | ---: |")
+    for scale, share in passed_shares(model, pairs, chosen).items():
+        step = 2**scale
+        centre = slice(step // 2, None, step)
+        has, real = known[:, centre, centre], labels[:, centre, centre] < num_classes
+        inside, outside = share[has & real], share[~has & real]
+        area = area_under_curve(inside, outside)
+        print(f"| {scale} | {inside.mean():.3f} | {outside.mean():.3f} | {area:.3f} |")
+
+
+def print_scores(models, pairs, bins, size):
+    metrics = ("psnr", "lpips_alex", "missing_psnr", "missing_lpips_alex")
+    weights = reconstruction.load_lpips_weights(["alex"])
+    batches = Batches(BATCH)
+    print("\n| overlap | γ | n | " + " | ".join(metrics) + " |")
+    print("| --- | --- | ---: |" + " ---: |" * len(metrics))
+    for name, model in models.items():
+        means, _ = overlap.by_overlap(
+            model.over(batches.mesh),
+            pairs,
+            bins,
+            model.classes.num_classes,
+            size=size,
+            batches=batches,
+            weights=weights,
+        )
+        for bin_name, row in means.items():
+            cells = [f"{row[metric]['mean']:.4f}" for metric in metrics]
+            print(f"| {bin_name} | {name} | {row['n']} | " + " | ".join(cells) + " |", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--workdir", required=True, help="of a run on scenes with masking")
+    parser.add_argument("--split", default="test", help="default: test")
+    parser.add_argument("--pairs", type=int, default=200, help="of each bin of overlap (default: 200)")
+    options = parser.parse_args()
+    model = load_model(options.workdir)
+    if not model.network.masking or model.network.alignment != "msca":
+        raise SystemExit(f"{options.workdir} was trained without γ: give a run with masking")
+    data = model.config.data
+    dataset = open_dataset(data.name, data.data_dir or None)
+    source = dataset.source(options.split)
+    size = truth.scenes_size(dataset, source)
+    if size is None:
+        raise SystemExit(
+            f"{options.workdir} was trained on photos: the true pictures are known of scenes alone"
+        )
+    pairs = freeze_pairs(
+        source,
+        dataset=data.name,
+        split=options.split,
+        fingerprint=dataset.fingerprint,
+        count=options.pairs,
+        size=data.size,
+        num_classes=model.classes.num_classes,
+        seed=0,
+        side_range=tuple(data.side_range),
+    )
+    bins = overlap.draw_bins(pairs, model.classes.num_classes, options.pairs, 0)
+    print_gate(model, pairs, np.concatenate(list(bins.values())))
+    opened = dataclasses.replace(model, network=model.network.clone(masking=False))
+    print_scores({"as learned": model, "1": opened}, pairs, bins, size)
+
+
+if __name__ == "__main__":
+    main()
