@@ -86,7 +86,9 @@ def print_scores(models, pairs, bins, size):
             weights=weights,
         )
         for bin_name, row in means.items():
-            cells = [f"{row[metric]['mean']:.4f}" for metric in metrics]
+            # A bin can be empty, and so can the missing classes of all its pairs.
+            found = [row.get(metric) for metric in metrics]
+            cells = [f"{mean['mean']:.4f}" if mean else "-" for mean in found]
             print(f"| {bin_name} | {name} | {row['n']} | " + " | ".join(cells) + " |", flush=True)
 
 
