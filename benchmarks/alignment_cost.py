@@ -9,10 +9,11 @@ these maps, not of images: in a model, `dense` aligns maps of a quarter of the i
 
 Forward gives the target's features; backward, with the forward pass in it, their gradient by parameters,
 image and label features. The programs take turns in every repetition, each once untimed first.
-Memory is counted twice: what the compiler
-reserves for temporaries and outputs, and, on Linux, how far the resident memory of a fresh process
-rises in one call. On CPUs, XLA hands some products to a library whose memory it does not count: the programs
-that it counts (those of --compile_only among them, which never run) are compiled without it.
+
+Memory is counted twice: what the compiler reserves for temporaries and outputs, and, on Linux, how far the
+resident memory of a fresh process rises in one call. On CPUs, XLA hands some products to a library whose
+memory it does not count: the programs that it counts (those of --compile_only among them, which never run)
+are compiled without it.
 """
 
 import argparse

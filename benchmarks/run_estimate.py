@@ -70,6 +70,8 @@ def main():
     parser.add_argument("--photo_kb", type=float, default=145, help="stored photo and map (default: 145)")
     parser.add_argument("--disk", type=float, default=1e9, help="assumed bytes per second (default: 1e9)")
     options = parser.parse_args()
+    if not 0 < options.share <= 1:
+        parser.error(f"--share is {options.share:g}; it must be above 0 and at most 1")
     report = json.loads(options.report.read_text())
     found = estimate(report, load_config([f"--config={options.config}"]), options)
     print(f"| {options.config}, by the report for {report['topology']} | |\n| --- | ---: |")
