@@ -107,7 +107,7 @@ def runs():
                     ("--split=val", "--pairs=100"),
                 )
             )
-    small = {"data.name": "scenes"} | hidden | _training(400, 16, size=32)
+    small = {"data.name": "scenes"} | hidden | _training(260, 16, size=32)
     shared = Run("ablation-msca", "ablations", "scenes64", small, evaluate)
     found.append(shared)
     for group, variants in ABLATIONS.items():
