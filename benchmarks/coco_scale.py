@@ -52,6 +52,11 @@ def main():
     parser.add_argument("--source", type=Path, required=True, help="a sample in COCO-Stuff's official layout")
     parser.add_argument("--images", type=int, default=2000, help="of the larger build (default: 2000)")
     options = parser.parse_args()
+    if options.images <= 20:
+        parser.error(f"--images is {options.images}: it must be more than the 20 of the smaller build")
+    for split in ("train2017", "val2017"):
+        if not any((options.source / split).glob("*.jpg")):
+            parser.error(f"{options.source / split} holds no photo")
     few = max(options.images // 10, 20)
     few_seconds, few_bytes = prepare(options.source, few)
     seconds, size = prepare(options.source, options.images)

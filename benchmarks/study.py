@@ -163,20 +163,6 @@ def save_strip(run, workdir, data_dir):
         write_atomically(RESULTS / "pictures" / f"{name}.png", picture.getvalue())
 
 
-def is_done(run):
-    """Whether docs/study holds this run, as the plan has it now."""
-    file = RESULTS / f"{run.name}.json"
-    if not file.exists():
-        return False
-    config = json.loads(file.read_text())["config"]
-    for key, value in run.overrides.items():
-        group, _, name = key.rpartition(".")
-        if (config[group] if group else config).get(name) != value:
-            print(f"{run.name} was run with another {key}: it will be run again")
-            return False
-    return True
-
-
 def check_datasets(runs, data_dir):
     """Raises UserError, which names the command, unless all datasets are there: now, not after hours."""
     from mscaflax.data.datasets import open_dataset
@@ -197,12 +183,14 @@ def main():
     options.data_dir = str(Path(options.data_dir).expanduser().absolute())
     options.workdirs = Path(options.workdirs).expanduser().absolute()
     chosen = [run for run in study_plan.runs() if options.only in run.name]
+    if not chosen:
+        parser.error(f"no run's name holds {options.only!r}: see `python benchmarks/study.py list`")
     try:
         if options.action == "list":
             for run in chosen:
-                print("done" if is_done(run) else "open", run.name)
+                print("done" if study_plan.is_done(run, RESULTS) else "open", run.name)
         elif options.action == "run":
-            waiting = [run for run in chosen if not is_done(run)]
+            waiting = [run for run in chosen if not study_plan.is_done(run, RESULTS)]
             check_datasets(waiting, options.data_dir)
             for run in waiting:
                 execute(run, options)
@@ -214,7 +202,7 @@ def main():
         else:
             study_tables.write(RESULTS)
     except (Stopped, UserError) as error:
-        sys.exit(f"study: {error}; the same command goes on from there")
+        sys.exit(f"study: {error}. Once that is mended, the same command goes on from there")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What the study trains and measures. A table compares runs of the same steps, data and seeds."""
 
+import json
 from dataclasses import dataclass, field
 
 # Main runs on scenes and their seeds; one seed for the costly or less disputed ones.
@@ -115,6 +116,30 @@ def runs():
             if change:
                 name = f"ablation-{_slug(group)}-{_slug(value)}"
                 found.append(Run(name, "ablations", "scenes64", small | change, shared.evaluate))
+    return found
+
+
+def is_done(run, folder):
+    """Whether `folder` holds the numbers of this run, as the plan has it now."""
+    file = folder / f"{run.name}.json"
+    return file.exists() and not _changes(run, json.loads(file.read_text()))
+
+
+def _changes(run, numbers):
+    """What the numbers of a run were measured with that the plan has otherwise: names of settings."""
+    config = numbers["config"]
+    asked = dict(text.removeprefix("--").split("=") for text in run.evaluate)
+    bins = numbers.get("overlap") or {}
+    measured = {
+        "split": numbers["dataset"]["split"],
+        "pairs": str(numbers["pairs"]["n"]),
+        "overlap_pairs": str(max((row["n"] for row in bins.values()), default=0)),
+    }
+    found = [key for key, value in asked.items() if measured[key] != value]
+    for key, value in run.overrides.items():
+        group, _, name = key.rpartition(".")
+        if (config[group] if group else config).get(name) != value:
+            found.append(key)
     return found
 
 

@@ -9,6 +9,7 @@ import study_plan
 from PIL import Image
 
 from mscaflax.data.grids import Column, picture_grid
+from mscaflax.errors import UserError
 from mscaflax.evaluation.metrics import summarize
 from mscaflax.evaluation.overlap import BINS
 from mscaflax.files import write_atomically
@@ -119,11 +120,14 @@ def paired(runs, others, group, kind, metric):
       {"mean", "low", "high"}; None where one of them has no such values.
 
     Raises:
-      ValueError: the runs were evaluated on different pairs.
+      UserError: the runs were evaluated on different pairs.
     """
     every = [*runs, *others]
     if len({values["pairs_sha256"] for values in every}) != 1:
-        raise ValueError("runs of one table were evaluated on different pairs: run them again")
+        raise UserError(
+            "runs of one table were evaluated on different pairs: delete the older ones' files in docs/study "
+            "and run them again"
+        )
     if any(not values.get(group, {}).get(kind) for values in every):
         return None
 
@@ -144,16 +148,27 @@ def titled(title, lines):
 def differences(values, rivals, group="truth", kinds=("random",), reference="msca"):
     """How much worse (LPIPS) and how much lower (PSNR) each rival is than the reference, pair by pair.
 
-    `values` {name: [values of its runs]}; a star marks what is beyond the interval.
+    Of the seeds that both have, since a seed shifts all pairs of a run. By how much, the last rows show: the
+    reference's other seeds against its first one.
+
+    `values` {name: {seed: values of the run}}; a star marks what is beyond the interval.
     """
-    rows = []
+    own = values.get(reference, {})
+    compared = []
     for name in rivals:
-        if name == reference or not values.get(name) or not values.get(reference):
-            continue
-        cells = [f"{name} against {reference}", f"{len(values[reference])}, {len(values[name])}"]
+        shared = sorted(own.keys() & values.get(name, {}).keys())
+        if name != reference and shared:
+            runs, others = [own[seed] for seed in shared], [values[name][seed] for seed in shared]
+            compared.append((f"{name} against {reference}", len(shared), runs, others))
+    first, *more = sorted(own) or [None]
+    for seed in more:
+        compared.append((f"{reference}, seed {seed} against seed {first}", 1, [own[first]], [own[seed]]))
+    rows = []
+    for title, seeds, runs, others in compared:
+        cells = [title, str(seeds)]
         for kind in kinds:
             for metric, form in zip(PAIRED_METRICS, ("+.4f", "+.2f"), strict=True):
-                found = paired(values[reference], values[name], group, kind, metric)
+                found = paired(runs, others, group, kind, metric)
                 sure = found and found["low"] is not None and found["low"] * found["high"] > 0
                 cells.append(cell(found, form) + (" *" if sure else ""))
         rows.append(cells)
@@ -192,11 +207,15 @@ def read_values(folder, found):
 
 def write(folder):
     """Writes study.md beside `folder`, and the picture into it."""
-    found = {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}
+    planned = study_plan.runs()
+    found = {
+        run.name: json.loads((folder / f"{run.name}.json").read_text())
+        for run in planned
+        if study_plan.is_done(run, folder)
+    }
     if not found:
         print("no run is finished")
         return
-    planned = study_plan.runs()
 
     def table(name):
         return {
@@ -205,14 +224,14 @@ def write(folder):
             if run.table == name and run.name in found
         }
 
-    done = sum(run.name in found for run in planned)
     lines = [
         "# The study",
         "",
-        f"Written by `python benchmarks/study.py tables`; {done} of {len(planned)} runs are finished. "
+        f"Written by `python benchmarks/study.py tables`; {len(found)} of {len(planned)} runs are finished. "
         "`python benchmarks/study.py run` trains and measures the others; `benchmarks/study_plan.py` says "
-        "what they are. Runs of one table have the same steps, data and seeds; in parentheses the 95% "
-        "bootstrap interval over photos. Truth: against the target's layout drawn in the style of a random "
+        "what they are. Runs of one table have the same steps and data, and seed 0 where no other is named; "
+        "in parentheses the 95% bootstrap interval over photos, which does not know what a seed changes. "
+        "Truth: against the target's layout drawn in the style of a random "
         "exemplar, on the test split, whose layouts and styles no training saw. pairs/s are no comparison of "
         "speed: runs may have shared their machine with other work.",
     ]
@@ -230,11 +249,14 @@ def write(folder):
         lines += compare(scenes, COST)
         values = read_values(folder, found)
         by_name = {
-            name: [values[key] for seed in range(seeds) if (key := f"scenes-{name}-seed{seed}") in values]
+            name: {
+                seed: values[key] for seed in range(seeds) if (key := f"scenes-{name}-seed{seed}") in values
+            }
             for name, (_, seeds) in study_plan.ALIGNMENTS.items()
         }
         lines += titled(
-            "Pair by pair, with 95% bootstrap intervals of the difference (* where it excludes zero):",
+            "Pair by pair, with 95% bootstrap intervals of the difference (* where it excludes zero). They "
+            "are over pairs; the last rows, of one network, show how much a seed alone changes:",
             differences(by_name, study_plan.ALIGNMENTS),
         )
         lines += ["By class overlap, the share of the target whose class occurs in the exemplar:"]
@@ -246,7 +268,7 @@ def write(folder):
         if rows := table(name):
             lines += ["", f"## {name}, 64×64, validation split", *compare(rows, RECONSTRUCTION)]
             lines += [*compare(rows, STYLE), *compare(rows, COST)]
-            values = {run.removeprefix(f"{name}-"): [v] for run, v in read_values(folder, found).items()}
+            values = {run.removeprefix(f"{name}-"): {0: v} for run, v in read_values(folder, found).items()}
             lines += titled(
                 "Cross reconstruction, pair by pair:", differences(values, rows, "metrics", ("cross",))
             )

@@ -230,6 +230,8 @@ def test_a_workdir_with_another_config_is_refused(tiny_run, tiny_arguments, caps
         ("--workdir=missing", "missing holds no trained model"),
         ("--data_dir={folder}", "no dataset 'photos' in {folder}; make it with: mscaflax prepare"),
         ("--split=test", "the dataset photos has no split 'test'"),
+        ("--split=val[:0]", "'val[:0]' is not a slice of a split of photos, or is empty"),
+        ("--segmenter_seed=5", "holds no segmenter of seed 5: make it with `mscaflax segmenter"),
         ("--step=9", "has no checkpoint of step 9"),
         ("--output={folder}/file", "is not a folder: choose another"),
         ("--overlap_pairs=3", "--overlap_pairs needs the true answers, which photos does not have"),

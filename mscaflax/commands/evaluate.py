@@ -164,7 +164,7 @@ def run(args: argparse.Namespace) -> int:
     from mscaflax.evaluation.tables import table
     from mscaflax.training.description import stored_fingerprint
     from mscaflax.training.model import load_model
-    from mscaflax.training.segmenter import find_segmenter
+    from mscaflax.training.segmenter import find_segmenter, load_segmenter
     from mscaflax.training.sharding import use_cpu_devices
 
     # The same pool on any machine of up to so many cores, with any number of devices up to that.
@@ -190,7 +190,9 @@ def run(args: argparse.Namespace) -> int:
         side_range=data.side_range,
     )
     batches = Batches(args.batch_size)
-    segmenter = find_segmenter(workdir, args.segmenter_seed)
+    # One that was asked for must be there; without the flag, the usual one if it is.
+    find = find_segmenter if args.segmenter_seed is None else load_segmenter
+    segmenter = find(workdir, args.segmenter_seed)
     guesser = _load_guesser(args, workdir, model, segmenter)
     judges = _load_judges(args, data.size, batches, segmenter)
     scenes_size = truth.scenes_size(dataset, source)
@@ -198,7 +200,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(
             f"--overlap_pairs needs the true answers, which {dataset.name} does not have: only scenes do"
         )
-    bins = overlap.draw_bins(pairs, num_classes, args.overlap_pairs or 0, args.seed)
+    bins = overlap.draw_bins(pairs, num_classes, args.overlap_pairs, args.seed) if args.overlap_pairs else {}
     wanted = exemplars(pairs)
     steps = protocol.steps_of(pairs, judges, truth=bool(scenes_size)) + overlap.steps_of(bins, judges.lpips)
     if scenes_size:
@@ -223,6 +225,8 @@ def run(args: argparse.Namespace) -> int:
     if other is not None:
         first = {kind: wanted[kind][: report.GRID_ROWS] for kind in evaluation.outputs}
         few = {"batches": Batches(report.GRID_ROWS), "seed": args.seed}
+        if guesser is not None:
+            other = GuessesLabels(other, guesser.predict)
         pictures = {kind: synthesize(other, pairs, chosen, **few) for kind, chosen in first.items()}
         beside, title = (other_title, pictures), f"output, step {model.step}"
     found = report.assemble(

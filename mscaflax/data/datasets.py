@@ -66,7 +66,7 @@ class Dataset:
         """Random access to a split, e.g. "train" or "train[:10%]" (the notation of TFDS).
 
         Raises:
-            UserError: the dataset has no such split.
+            UserError: the dataset has no such split, or nothing is in the part that is asked for.
         """
         if split.split("[")[0] not in self.splits:
             known = ", ".join(self.splits)
@@ -77,7 +77,17 @@ class Dataset:
         tfds = import_tfds()
         skip = tfds.decode.SkipDecoding()
         builder = tfds.builder_from_directory(self.path)
-        return Source(builder.as_data_source(split, decoders={"image": skip, "label": skip}))
+        try:
+            records = builder.as_data_source(split, decoders={"image": skip, "label": skip})
+            empty = not len(records)
+        except ValueError as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"{split!r} is not a slice of a split of {self.name}, or is empty: {reason}"
+            ) from None
+        if empty:
+            raise UserError(f"the split {split!r} of {self.name} is empty")
+        return Source(records)
 
 
 def default_data_dir() -> str:

@@ -48,8 +48,8 @@ def _metric_cells(values: Mapping[str, Any], names: Iterable[str], prefix: str =
 
 def _count(values: Mapping[str, Any], prefix: str) -> str:
     """How many images have pixels under the mask that `prefix` stands for."""
-    measured = values.get(f"{prefix}psnr")
-    return str(values["n"] if measured is None else measured.get("n", values["n"]))
+    measured = values[f"{prefix}psnr"]
+    return "0" if measured is None else str(measured.get("n", values["n"]))
 
 
 def _found(rows: Mapping[str, Mapping[str, Any]], metrics: Iterable[str]) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mscaflax.config import load_config
+from mscaflax.errors import UserError
 from mscaflax.training.experiment import build_experiment
 
 BENCHMARKS = str(Path(__file__).parents[2] / "benchmarks")
@@ -57,14 +58,26 @@ def test_runs_of_a_table_share_steps_data_and_batches():
         assert len(same) == 1, table
 
 
-def numbers(lpips):
+RUN = {run.name: run for run in RUNS}
+
+
+def numbers(run, lpips):
     """What an evaluation and its training leave, as far as the tables show it."""
     mean = {"mean": lpips, "low": lpips - 0.01, "high": lpips + 0.01}
+    config = {"data": {}, "model": {}, "optimizer": {}, "train": {}, "loss": {}}
+    for key, value in run.overrides.items():
+        group, _, name = key.rpartition(".")
+        (config[group] if group else config)[name] = value
     return {
+        "config": config,
+        "dataset": {"split": "test"},
+        "pairs": {"n": plan.SCENES_PAIRS},
         "truth": {"random": {name: mean for name in ("lpips_alex", "lpips_vgg", "psnr", "ssim")}},
         "swap": {"outputs": {"all": {"mean": 0.75, "low": None, "high": None}}},
         "metrics": {"random": {"style_relevance": mean}},
-        "overlap": {"under a third": {"lpips_alex": mean, "psnr": mean, "missing_psnr": None}},
+        "overlap": {
+            "under a third": {"n": plan.SCENES_PAIRS, "lpips_alex": mean, "psnr": mean, "missing_psnr": None}
+        },
         "training": {"parameters": {"all": 1234567, "aligner": 89}, "pairs_per_second": 5.25},
     }
 
@@ -79,10 +92,14 @@ def test_tables_hold_the_numbers(tmp_path):
     folder = tmp_path / "study"
     folder.mkdir()
     for name, lpips in {"scenes-msca-seed0": 0.2, "scenes-msca-seed1": 0.4, "scenes-gap-seed0": 0.5}.items():
-        (folder / f"{name}.json").write_text(json.dumps(numbers(lpips)))
+        (folder / f"{name}.json").write_text(json.dumps(numbers(RUN[name], lpips)))
+    old = numbers(RUN["scenes-vae-seed0"], 0.1)
+    old["config"]["train"]["steps"] += 1
+    (folder / "scenes-vae-seed0.json").write_text(json.dumps(old))
     tables.write(folder)
     text = (tmp_path / "study.md").read_text()
     assert f"3 of {len(RUNS)} runs are finished" in text and "## camvid" not in text
+    assert "vae" not in text, "it was run by another plan"
     found = rows(text)
     means = next(row for row in found if row[:2] == ["msca", "2"])
     assert means[2] == "0.3000 ± 0.1414" and means[-1] == "75.0% ± 0.0%"
@@ -107,11 +124,16 @@ def test_differences_of_pairs_are_narrower_than_of_means():
     found = tables.paired(runs, [pair_values(0.11)], "truth", "random", "lpips_alex")
     assert found["mean"] == pytest.approx(0.10) and found["low"] == pytest.approx(found["high"], abs=1e-6)
     assert tables.paired(runs, [pair_values(0.11)], "overlap", "few", "psnr")["mean"] == pytest.approx(-0.10)
-    text = tables.differences({"msca": runs, "gap": [pair_values(0.11)]}, ["msca", "gap", "vae"])
-    assert next(row for row in rows("\n".join(text)) if row[0] == "gap against msca")[1] == "2, 1"
-    assert "vae" not in "".join(text)
-    with pytest.raises(ValueError, match="different pairs"):
+    with pytest.raises(UserError, match="different pairs"):
         tables.paired(runs, [pair_values(0.0, "b")], "truth", "random", "psnr")
+
+
+def test_only_seeds_that_both_have_are_compared():
+    values = {"msca": dict(enumerate([pair_values(0.0), pair_values(0.02)])), "gap": {1: pair_values(0.11)}}
+    found = {row[0]: row[1:] for row in rows("\n".join(tables.differences(values, ["msca", "gap", "vae"])))}
+    assert found["gap against msca"][0] == "1" and found["gap against msca"][1].startswith("+0.0900 (")
+    assert found["msca, seed 1 against seed 0"][1].startswith("+0.0200 (")
+    assert not any("vae" in name for name in found)
 
 
 def test_kept_values_are_those_that_are_compared():
@@ -122,20 +144,19 @@ def test_kept_values_are_those_that_are_compared():
     assert kept == pair_values(0.0)
 
 
-def test_a_run_of_another_plan_is_not_done(tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "RESULTS", tmp_path)
+@pytest.mark.parametrize(
+    ("group", "key", "value"), [("config", "seed", 7), ("dataset", "split", "val"), ("pairs", "n", 3)]
+)
+def test_a_run_of_another_plan_is_not_done(group, key, value, tmp_path):
     run = RUNS[0]
-    config = {"data": {}, "model": {}, "optimizer": {}, "train": {}, "loss": {}}
-    for key, value in run.overrides.items():
-        group, _, name = key.rpartition(".")
-        (config[group] if group else config)[name] = value
     file = tmp_path / f"{run.name}.json"
-    assert not study.is_done(run)
-    file.write_text(json.dumps({"config": config}))
-    assert study.is_done(run)
-    config["train"]["steps"] += 1
-    file.write_text(json.dumps({"config": config}))
-    assert not study.is_done(run)
+    assert not plan.is_done(run, tmp_path)
+    found = numbers(run, 0.2)
+    file.write_text(json.dumps(found))
+    assert plan.is_done(run, tmp_path)
+    found[group][key] = value
+    file.write_text(json.dumps(found))
+    assert not plan.is_done(run, tmp_path)
 
 
 def test_a_half_copied_folder_does_not_pass_for_a_whole_one(tmp_path):

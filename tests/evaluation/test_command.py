@@ -103,7 +103,7 @@ def test_the_same_command_gives_the_same_files_but_for_the_seconds(evaluate, tmp
         assert report.pop("seconds") > 0
         reports.append(report)
     assert reports[0] == reports[1]
-    for file in ("pairs.json", "grid.png", "table.md"):
+    for file in ("pairs.json", "values.json", "grid.png", "table.md"):
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "nested/second" / file).read_bytes()
     assert evaluate.opened == [("toy", "somewhere")] * 2
     assert reports[0]["step"] == 3 and reports[0]["config"]["data"]["size"] == 16

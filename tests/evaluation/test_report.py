@@ -89,7 +89,7 @@ def test_truth_has_two_rows_for_each_kind(value):
     row = {"n": 7, "known_pixels": number, "psnr": number, "masked_psnr": None}
     text = table(value | {"truth": {"random": row}}, "runs/toy")
     assert "| random: any other photo | all | 7 | 0.50 (0.40–0.60) |" in text
-    assert "| random: any other photo | known, 50% | 7 | – |" in text
+    assert "| random: any other photo | known, 50% | 0 | – |" in text
 
 
 def test_grid_shows_every_kind_and_the_truth(pairs, evaluation, toy_classes):
