@@ -32,8 +32,7 @@ def commands(count, arguments):
 
 def run(count, arguments):
     """Starts the processes and waits for them; returns the exit status."""
-    # In a session of their own: the terminal's Ctrl-C reaches them through this program alone, once.
-    children = [subprocess.Popen(line, start_new_session=True) for line in commands(count, arguments)]
+    children = []
 
     def forward(number, frame):
         del frame
@@ -43,6 +42,13 @@ def run(count, arguments):
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, forward)
+    try:
+        for line in commands(count, arguments):
+            # In a session of their own: the terminal's Ctrl-C reaches them through this program alone, once.
+            children.append(subprocess.Popen(line, start_new_session=True))
+    except BaseException:
+        forward(signal.SIGKILL, None)
+        raise
     status, deadline = 0, None
     while any(child.poll() is None for child in children):
         time.sleep(0.1)

@@ -4,7 +4,8 @@
 #   TPU=NAME ZONE=ZONE bash launch/tpu_vm.sh --config=coco_stuff256 --workdir=/mnt/shared/run \
 #     --config.data.data_dir=gs://BUCKET/data
 #
-# It needs gcloud, logged in, and a slice that exists (`gcloud compute tpus tpu-vm create`). The workdir must
+# It needs gcloud, logged in, and a slice that exists (`gcloud compute tpus tpu-vm create`), whose image has
+# Python 3.11 or newer with its venv module (PYTHON=python3.12 names another), and for NFS nfs-common. The workdir must
 # lie on a file system that all hosts share: with NFS=SERVER:/SHARE (a Filestore instance, say), that is
 # mounted at /mnt/shared. The dataset may lie on gs://. The same command again goes on from the last
 # checkpoint. DRY_RUN=1 prints what would be executed.
@@ -30,7 +31,7 @@ trap 'rm -r "$(dirname "$archive")"' EXIT
 run git archive --format=tar.gz --prefix=mscaflax/ --output="$archive" HEAD
 run gcloud compute tpus tpu-vm scp "$archive" "$TPU:" --zone="$ZONE" --worker=all
 on_all_hosts "tar -xzf mscaflax.tar.gz && cd mscaflax && \
-{ test -x .venv/bin/python || python3.11 -m venv .venv; } && .venv/bin/pip install -q '.[tpu]'"
+{ test -x .venv/bin/python || ${PYTHON:-python3.11} -m venv .venv; } && .venv/bin/pip install -q '.[tpu]'"
 if [[ -n ${NFS:-} ]]; then
   on_all_hosts "sudo mkdir -p /mnt/shared && { mountpoint -q /mnt/shared || sudo mount -t nfs $NFS /mnt/shared; }"
 fi

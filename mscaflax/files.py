@@ -1,12 +1,12 @@
 """Writing files."""
 
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> None:
-    """Writes a file so that no reader and no crash ever sees a part of it.
+    """Writes a file so that no reader ever sees a part of it, nor anyone after the program was killed.
 
     Args:
       path: the file; its folder exists.
@@ -14,13 +14,13 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> None:
     """
     path = Path(path)
     data = data.encode() if isinstance(data, str) else data
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # Not mkstemp, whose files are for their owner alone: to mend that needs the umask, which cannot be read
+    # without being changed for all threads.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files for their owner alone
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

@@ -9,7 +9,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mscaflax.data import scenes
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
 MODES = ("RGB", "L", "P", "RGBA", "CMYK", "1", "I;16", "LA")
 
 

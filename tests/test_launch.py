@@ -169,6 +169,8 @@ def test_the_jobset_has_a_pod_per_host():
     assert math.prod(map(int, topology.split("x"))) == chips * job["completions"]
     assert {v["name"] for v in pod["volumes"]} == {m["name"] for m in container["volumeMounts"]}
     assert accepts(container["args"])
+    # A pod that ends with status 0 has done its work, for Kubernetes: a drained node would end the training.
+    assert "--status_when_stopped=143" in container["args"] and jobset["spec"]["failurePolicy"]["maxRestarts"]
 
 
 def test_the_image_installs_an_extra_that_exists():

@@ -219,6 +219,21 @@ def test_bad_input_of_train_is_one_line(changed, message, tiny_arguments, tmp_pa
     assert not list((tmp_path / "run").glob("checkpoints/*"))
 
 
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        (["--num_processes=2"], "give --coordinator_address, --num_processes and --process_id together"),
+        (["--coordinator_address=host", "--num_processes=2", "--process_id=0"], "must be HOST:PORT"),
+        (["--coordinator_address=host:1", "--num_processes=2", "--process_id=2"], "process 2 of 2 does not"),
+    ],
+)
+def test_a_process_that_has_no_place_is_told_so(place, message, tiny_arguments, tmp_path, capsys):
+    assert cli.main(["train", f"--workdir={tmp_path}/run", *tiny_arguments, *place]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and message in err, err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_workdir_with_another_config_is_refused(tiny_run, tiny_arguments, capsys):
     assert cli.main(["train", f"--workdir={tiny_run}", *tiny_arguments, "--config.seed=4"]) == 2
     assert "another config (seed: 0 != 4): choose another --workdir" in capsys.readouterr().err

@@ -17,6 +17,13 @@ def seed(text: str) -> int:
     return value
 
 
+def rate(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
 def natural(text: str) -> int:
     value = int(text)
     if value < 0:

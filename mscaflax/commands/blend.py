@@ -48,10 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--classes", metavar="NAME=I,...", help="one picture; the exemplar (from 0) of each class, else 0"
     )
     parser.add_argument(
-        "--begin", type=float, default=0.0, metavar="T", help="where the steps begin (0: the first exemplar)"
+        "--begin", type=float, metavar="T", help="where the steps begin (default: 0, the first exemplar)"
     )
     parser.add_argument(
-        "--end", type=float, default=1.0, metavar="T", help="where they end (1: the last; more goes beyond)"
+        "--end", type=float, metavar="T", help="where they end (default: 1, the last; more goes beyond)"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the texture (default: 0)")
     parser.add_argument("--step", type=int, metavar="N", help="checkpoint to take (default: the last)")
@@ -64,7 +64,10 @@ def run(args: argparse.Namespace) -> int:
       UserError: as mscaflax.apps.blend.Blender; arguments that do not fit each other; an output that cannot
         be written.
     """
-    output = _output(args)
+    single = any(v is not None for v in (args.weights, args.ramp, args.weight_map, args.classes))
+    if single and (args.begin, args.end) != (None, None):
+        raise UserError("--begin and --end are of --steps: leave them out for a single picture")
+    output = output_path("--output", args.output, _STILL if single else _STILL + _MOVING)
     labels = args.exemplar_label or [GUESS] * len(args.exemplar)
     if len(args.exemplar) != len(labels):
         raise UserError(f"{len(args.exemplar)} exemplars have {len(labels)} label maps: give one for each")
@@ -88,11 +91,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _output(args: argparse.Namespace) -> Path:
-    single = any(v is not None for v in (args.weights, args.ramp, args.weight_map, args.classes))
-    return output_path("--output", args.output, _STILL if single else _STILL + _MOVING)
-
-
 def _pictures(args: argparse.Namespace, blender: Any) -> list[Any]:
     """uint8 [h, w, 3] each."""
     if args.weights is not None:
@@ -107,7 +105,8 @@ def _pictures(args: argparse.Namespace, blender: Any) -> list[Any]:
         if len(args.exemplar) != 2:
             raise UserError(f"--ramp and --weight_map mix two exemplars, got {len(args.exemplar)}")
         return [blender.mix_places(_weights(args, blender.layout.size))]
-    return list(blender.path(args.steps or 5, args.begin, args.end))
+    begin, end = 0.0 if args.begin is None else args.begin, 1.0 if args.end is None else args.end
+    return list(blender.path(args.steps or 5, begin, end))
 
 
 def _choice(text: str) -> dict[str, int]:

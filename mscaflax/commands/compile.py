@@ -3,9 +3,9 @@
 import argparse
 import json
 import sys
-from pathlib import Path
 
 from mscaflax.commands.argument_types import natural, positive
+from mscaflax.commands.output import writable_file
 from mscaflax.errors import UserError
 
 HELP = "compile the train step for a TPU slice that is not there: memory, traffic, speed limits"
@@ -49,8 +49,8 @@ def run(args: argparse.Namespace) -> int:
     batch_size = batch_size_on(target, config, args.per_device_batch)
     num_classes = args.num_classes or _dataset_classes(config.data)
     build_experiment(config, num_classes)  # its complaints, before minutes go by
-    if args.output and (not Path(args.output).parent.is_dir() or Path(args.output).is_dir()):
-        raise UserError(f"--output={args.output} cannot be written: choose a file in a folder that exists")
+    if args.output:
+        writable_file("--output", args.output)
     try:
         with Console(stderr=True).status(f"compiling for {target.devices} devices (minutes)"):
             report = compile_apart(config, num_classes, target, batch_size, args.largest)

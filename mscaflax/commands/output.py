@@ -1,6 +1,7 @@
-"""Files that commands write pictures to."""
+"""Files that commands write to."""
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,26 @@ def output_path(argument: str, name: str, endings: tuple[str, ...] = (".png",)) 
       endings: in lower case; any of them will do.
 
     Raises:
-      UserError: another ending, or a folder that does not exist.
+      UserError: another ending, or as `writable_file`.
     """
     path = Path(name)
     if path.suffix.lower() not in endings:
         why = ": a lossy format would change the picture" if endings == (".png",) else ""
         raise UserError(f"{argument}={path} must end in {' or '.join(endings)}{why}")
-    if not path.parent.is_dir() or path.is_dir():
+    return writable_file(argument, name)
+
+
+def writable_file(argument: str, name: str) -> Path:
+    """The path of a file to write, checked before anything is computed for it.
+
+    Raises:
+      UserError: no such folder, or one that may not be written to; a folder, or a device, of that name.
+    """
+    path = Path(name)
+    if not path.parent.is_dir() or (path.exists() and not path.is_file()):
         raise UserError(f"{argument}={path} cannot be written: choose a file in a folder that exists")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"{argument}={path} cannot be written: choose a folder that you may write to")
     return path
 
 

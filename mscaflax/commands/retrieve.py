@@ -3,12 +3,11 @@
 import argparse
 import dataclasses
 import json
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from mscaflax.commands.argument_types import natural, positive
+from mscaflax.commands.output import writable_file
 from mscaflax.errors import UserError
 
 HELP = "find exemplars for the label maps of a split"
@@ -63,12 +62,7 @@ def run(args: argparse.Namespace) -> int:
       UserError: no such dataset or split, a label map that cannot be read, no candidate besides the target
         itself, a count above the nearest 20%, or an output that cannot be written.
     """
-    output = Path(args.output)
-    folder = output.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK) or (output.exists() and not output.is_file()):
-        raise UserError(
-            f"--output={output} cannot be written: choose a file in a folder that you may write to"
-        )
+    output = writable_file("--output", args.output)
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

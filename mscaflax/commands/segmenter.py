@@ -5,7 +5,7 @@ import io
 import json
 from typing import Any
 
-from mscaflax.commands.argument_types import positive, seed
+from mscaflax.commands.argument_types import positive, rate, seed
 from mscaflax.commands.training_console import add_cpu_devices, train_on_console
 from mscaflax.errors import UserError
 
@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--steps", type=positive, metavar="N", help="length of the training (default: as in the config)")
     add("--batch_size", type=positive, metavar="N", help="patches per step (default: as in the config)")
+    add("--rate", type=rate, metavar="R", help="of AdamW at its highest (default: as in the config)")
     add("--data_dir", metavar="DIR", help="where datasets lie (default: as in the config)")
     add_cpu_devices(parser)
 
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from mscaflax.training.sharding import split_cpu
 
     config, classes = load_description(args.workdir)
-    for key in ("seed", "steps", "batch_size"):
+    for key in ("seed", "steps", "batch_size", "rate"):
         if getattr(args, key) is not None:
             config.segmenter[key] = getattr(args, key)
     if args.data_dir:

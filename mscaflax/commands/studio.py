@@ -75,7 +75,7 @@ def _server(uvicorn: Any, config: Any, url: str, opened: bool) -> Any:
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError:
+    except (OSError, UnicodeError):  # the latter for a name such as 127.0.0..1
         raise UserError(f"--host={host} is no address of this machine: leave it out for 127.0.0.1") from None
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -13,6 +13,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("--workdir", required=True, metavar="DIR", help="the folder of the run")
     add_cpu_devices(parser)
+    parser.add_argument(
+        "--status_when_stopped",
+        type=int,
+        choices=range(256),
+        default=0,
+        metavar="N",
+        help="exit status of a run that SIGTERM stopped (default: 0), for schedulers that take 0 for its end",
+    )
     group = parser.add_argument_group(
         "several processes",
         "Each is started with the same command, and all see the same workdir and dataset "
@@ -37,6 +45,9 @@ def _place(args: argparse.Namespace) -> tuple[str, int, int] | None:
         return None
     if any(value is None for value in given):
         raise UserError("give --coordinator_address, --num_processes and --process_id together, or none")
+    host, _, port = args.coordinator_address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise UserError(f"--coordinator_address={args.coordinator_address} must be HOST:PORT of process 0")
     return given
 
 
@@ -48,7 +59,7 @@ def _line(numbers: dict[str, float]) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command: 0 when done or stopped by SIGTERM, 130 after Ctrl-C; both saved a checkpoint.
+    """Runs the command: 0 when done, `--status_when_stopped` after SIGTERM, 130 after Ctrl-C; all have saved.
 
     Raises:
       UserError: as mscaflax.training.synthesis.SynthesisTask, mscaflax.training.loop.train and
@@ -68,4 +79,5 @@ def run(args: argparse.Namespace) -> int:
         if place or args.distributed:
             connect(*(place or ()))
         status = train_on_console(lambda: SynthesisTask(config), args.workdir, config.train.steps, _line)
-    return status or 0
+    # None: all steps are done.
+    return {None: 0, 0: args.status_when_stopped}.get(status, status)

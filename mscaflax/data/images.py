@@ -18,7 +18,6 @@ Where there is an alpha channel, a transparent pixel is unlabelled.
 """
 
 import io
-import struct
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -95,15 +94,17 @@ def _load(
         raise UserError(f"{shown}: not an image in a known format{known}") from None
     except Image.DecompressionBombError as error:
         raise UserError(f"{shown}: too large to be read: {error}") from None
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
-        raise UserError(f"{shown}: truncated or damaged: {error}") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged files raise nearly every type there is
+        raise UserError(f"{shown}: truncated or damaged: {' '.join(str(error).split())}") from None
     return image, data, shown
 
 
 def _orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(_EXIF_ORIENTATION, 1)
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error):
+    except Exception:
         # A damaged EXIF block says nothing about the orientation, and the pixels are fine.
         return 1
 

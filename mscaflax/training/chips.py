@@ -93,7 +93,7 @@ def parse_topology(name: str) -> Slice:
     """The Slice that a name like `v5e:4x4` or `v5p:2x2x4` means.
 
     Raises:
-      UserError: an unknown chip, or a shape that no slice of it has: hosts hold 2×2 chips.
+      UserError: an unknown chip, or a shape that is not known here: of whole hosts of 2×2 chips, up to a pod.
     """
     kind, _, shape = name.partition(":")
     if kind not in CHIPS:
@@ -104,7 +104,10 @@ def parse_topology(name: str) -> Slice:
         raise UserError(f"--topology={name}: give {kind} chips along {dimensions} axes, as in {example}")
     sides = tuple(map(int, shape.split("x")))
     if any(side % 2 for side in sides[:2]):
-        raise UserError(f"--topology={name}: hosts hold 2x2 chips: give even sides first, as in {example}")
+        raise UserError(
+            f"--topology={name}: whole hosts of 2x2 chips are asked for here: give even sides first, "
+            f"as in {example}"
+        )
     if math.prod(sides) > CHIPS[kind].pod:
         raise UserError(f"--topology={name}: a pod of {kind} has {CHIPS[kind].pod} chips, give fewer")
     return Slice(kind, sides)

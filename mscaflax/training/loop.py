@@ -21,7 +21,13 @@ from mscaflax.errors import UserError
 from mscaflax.files import write_atomically
 from mscaflax.training.checkpoint import Checkpoints, disk_is_full, exclusive, full_disk_error
 from mscaflax.training.description import saved_steps
-from mscaflax.training.processes import compiled_together, ending_if_one_is_lost, is_first, told_to_stop
+from mscaflax.training.processes import (
+    await_others,
+    compiled_together,
+    ending_if_one_is_lost,
+    is_first,
+    told_to_stop,
+)
 from mscaflax.training.sharding import shard_batch
 
 _RSS_PER_GB = 1e9 if sys.platform == "darwin" else 1e9 / 1024
@@ -88,6 +94,8 @@ def train(task, workdir, on_step=lambda step, metrics: None):
     with contextlib.ExitStack() as stack:
         if is_first():
             stack.enter_context(exclusive(workdir))
+        # Else the others would describe their run in a workdir that another one holds.
+        await_others("the workdir is held")
         task.store_description(workdir)
         stack.enter_context(_saying_that_the_disk_is_full(workdir))
         stop = stack.enter_context(StopRequest())
@@ -201,17 +209,25 @@ class _Run:
             numbers = None
             if last or step % settings.log_every == 0:
                 numbers = self._flush(step, batches)
-            # First what must not be lost; a run that was told to stop has no time for pictures.
-            if last or step % settings.checkpoint_every == 0:
-                self._check_finite()
+            saving = last or step % settings.checkpoint_every == 0
+            # A run that was told to stop has no time for pictures.
+            measuring = not stopping and _is_due(step, settings.health_every, last)
+            drawing = not stopping and _is_due(step, settings.sample_every, last)
+            if saving or measuring or drawing:
+                self._check_finite()  # so that the steps in flight are done, and in the steps' time
+            began = time.perf_counter()
+            # First what must not be lost.
+            if saving:
                 self._checkpoints.save(step, state)
-            if not stopping and _is_due(step, settings.health_every, last):
+            if measuring:
                 self._writers.scalars(step, _to_host(self._samples.health(state, self._constants)))
-            if not stopping and _is_due(step, settings.sample_every, last):
+            if drawing:
                 self._write_grid(step, state)
+            # Pictures and checkpoints have their own time; the next speed is the steps' alone.
             if numbers is not None:
-                # Pictures and checkpoints have their own time; the next speed is the steps' alone.
                 self._restart_clock(batches)
+            else:
+                self._logged_at += time.perf_counter() - began
             on_step(step, numbers)
         self._checkpoints.wait()
         return step, stop.signal if step < settings.steps else None

@@ -51,6 +51,8 @@ def connect(address=None, processes=None, process=None):
             shutdown_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except ValueError as error:
+        if address is not None:
+            raise UserError(f"this process cannot take its place in the run: {_first_line(error)}") from None
         raise UserError(
             f"no cluster was found that tells this process its place ({error}): give --coordinator_address, "
             "--num_processes and --process_id"

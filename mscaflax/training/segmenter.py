@@ -50,7 +50,11 @@ _SAMPLES = 6
 _HEALTH_PATCHES = 32
 _CHUNK = 16  # images of one pass of `predict`
 # How a batch may be split, for `check_batch_size` and `split_cpu`.
-BATCH = {"even": True, "key": "config.segmenter.batch_size", "why": "two patches of each photo"}
+BATCH = {
+    "even": True,
+    "key": "config.segmenter.batch_size (--batch_size)",
+    "why": "two patches of each photo",
+}
 
 
 class SegmenterTask:
@@ -58,7 +62,7 @@ class SegmenterTask:
 
     unit = "patches"
     losses = ("loss/cross_entropy",)
-    advice = "begin again with another --seed and a lower config.segmenter.rate"
+    advice = "begin again with another --seed and a lower --rate"
 
     def __init__(self, config):
         """Opens the dataset and builds the network.

@@ -173,7 +173,7 @@ def arguments(tiny_run, files):
     ]  # fmt: skip
 
 
-def test_the_command_line(arguments, files, plain, tmp_path, capsys):
+def test_the_command_line(arguments, files, plain, blender, tmp_path, capsys):
     def picture(name, *how):
         assert cli.main([*arguments, f"--output={tmp_path}/{name}", *how]) == 0
         assert capsys.readouterr().out == f"{tmp_path}/{name}\n"
@@ -190,7 +190,14 @@ def test_the_command_line(arguments, files, plain, tmp_path, capsys):
     Image.new("L", (70, 50), 255).save(tmp_path / "white.png")
     assert_same_picture(np.asarray(picture("map.png", f"--weight_map={tmp_path}/white.png")), plain[1])
     assert (np.asarray(picture("ramp.png", "--ramp=vertical")) != plain[0]).any()
-    assert_same_picture(np.asarray(picture("classes.png", "--classes=sky=0")), plain[0])
+    classes = blender.mix_classes({"sky": 1})
+    assert (classes != plain[0]).any()
+    assert_same_picture(np.asarray(picture("classes.png", "--classes=sky=1")), classes)
+    beyond = np.asarray(picture("beyond.png", "--steps=2", "--begin=1", "--end=1.5"))
+    assert_same_picture(beyond[:, :70], plain[1])
+    assert_same_picture(beyond[:, 70:], blender.mix([-0.5, 1.5]))
+    with picture("there_and_back.gif", "--steps=3") as moving:
+        assert moving.n_frames == 4
 
 
 @pytest.mark.parametrize(
@@ -208,6 +215,7 @@ def test_the_command_line(arguments, files, plain, tmp_path, capsys):
         ),
         (["--steps=3", "--weights=1,0"], "not allowed with argument"),
         (["--seed=-1"], "the seed -1 is outside"),
+        (["--ramp=vertical", "--end=2"], "--begin and --end are of --steps"),
     ],
 )
 def test_bad_input_is_one_line(how, message, arguments, files, tmp_path, capsys):

@@ -164,8 +164,9 @@ def test_the_page_and_what_it_needs(client, studio):
     for index, size in enumerate(studio.sizes):
         layouts = client.get(f"/api/layouts?size={index}").json()
         assert {(e["height"], e["width"]) for e in layouts} == {size} and len(layouts) == 8
-    assert client.get("/page/../server.py").status_code == 404
+    # Clients and servers resolve "..", or hand it on decoded, as here.
     assert client.get("/page/%2e%2e/server.py").status_code == 404
+    assert client.get("/page/%2e%2e%2fserver.py").status_code == 404
 
 
 def test_an_uploaded_map_of_a_canvas_size_is_kept_as_it_is(client):

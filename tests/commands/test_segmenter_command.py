@@ -79,8 +79,10 @@ def test_scoring_again_gives_the_same_bytes(scored):
     [
         (["--workdir=missing"], "missing holds no trained model: make one with `mscaflax train`"),
         (["--workdir={run}", "--steps=0"], "0 is not above 0"),
+        (["--workdir={run}", "--rate=0"], "0 is not above 0"),
+        (["--workdir={run}", "--rate=0.02"], "segmenter.rate: 0.01 != 0.02): choose another --seed"),
         (["--workdir={run}", "--seed=-1"], "-1 is outside 0..4294967295"),
-        (["--workdir={run}", "--batch_size=3"], "config.segmenter.batch_size is 3"),
+        (["--workdir={run}", "--batch_size=3"], "config.segmenter.batch_size (--batch_size) is 3"),
         (["--workdir={run}", "--steps=41"], "segmenter.steps: 40 != 41): choose another --seed"),
         (["--workdir={run}", "--data_dir={run}"], "no dataset 'coloured' in {run}; make it with"),
         ([], "--workdir"),

@@ -19,6 +19,7 @@ from mscaflax import cli
         (["--port=70000"], "70000 is outside 0..65535"),
         (["--port=x"], "invalid port value"),
         (["--host=no.such.address.invalid", "--port=0"], "is no address of this machine"),
+        (["--host=127.0.0..1", "--port=0"], "is no address of this machine"),
         (["--host=192.0.2.1", "--port=0"], "cannot be listened on"),
         (["--port=0"], "holds no trained model"),
     ],

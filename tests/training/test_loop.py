@@ -279,13 +279,13 @@ def test_stop_request_works_in_a_thread():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_to_the_program_saves_and_it_goes_on(number, status, tiny_arguments, tmp_path):
     workdir = tmp_path / "run"
     command = [sys.executable, "-m", "mscaflax", "train", f"--workdir={workdir}", *tiny_arguments]
     long = [*command, "--config.optimizer.decay_from=1.0", "--config.train.steps=10000"]
     long += ["--config.train.checkpoint_every=10000"]
-    long += ["--config.train.sample_every=0", "--config.train.health_every=0"]
+    long += ["--config.train.sample_every=0", "--config.train.health_every=0", "--status_when_stopped=143"]
     with subprocess.Popen(long, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as program:
         said = ""
         try:

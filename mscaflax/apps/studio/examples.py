@@ -102,8 +102,12 @@ def _photos(data, classes):
     from mscaflax.data.images import read_label_map, read_photo
 
     try:
-        source = open_dataset(data.name, data.data_dir or None).source(data.val_split)
+        dataset = open_dataset(data.name, data.data_dir or None)
+        source = dataset.source(data.val_split)
     except UserError:
+        return []
+    if dataset.classes.names != classes.names:
+        _LOG.warning("no examples: the dataset %s at hand has other classes than the model", data.name)
         return []
     # In a prepared dataset the id C means unlabelled, whatever it was in the files.
     stored = ClassTable(classes.names, classes.palette, classes.num_classes)
@@ -112,6 +116,8 @@ def _photos(data, classes):
         record = source[int(index)]
         try:
             photo, label = read_photo(record["image"]), read_label_map(record["label"], stored)
+            if photo.shape[:2] != label.shape:
+                raise UserError(f"its photo is {photo.shape[:2]}, its label map {label.shape}")
         except UserError as error:
             _LOG.warning("an example is left out: %s: %s", record["name"], error)
             continue

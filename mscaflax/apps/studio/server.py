@@ -77,7 +77,7 @@ def build_app(studio, host="127.0.0.1", warm=True):
 
     async def layout(request):
         data = file_of(await _form(request), "label")
-        label, (h, w) = await on_turn(studio.read_layout, data)
+        label, (h, w) = await on_shelf(studio.read_layout, data)
         return JSONResponse(layout_json(label) | {"given": {"width": w, "height": h}})
 
     async def exemplar(request):

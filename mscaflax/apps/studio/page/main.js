@@ -286,7 +286,9 @@ async function start() {
   setTool("brush");
   setBrush(Math.max(2, Math.round(sizes[0].height / 10)));
   const [{ width, height }] = sizes;
-  const [layouts, exemplars] = await Promise.all([showLayouts(), api.exampleExemplars()]);
+  // Without examples one still paints, and adds photos.
+  const orNone = (promise) => promise.catch((error) => { fail(error); return []; });
+  const [layouts, exemplars] = await Promise.all([orNone(showLayouts()), orNone(api.exampleExemplars())]);
   $("exemplars").append(...exemplars.map((exemplar) => {
     const image = Object.assign(new Image(), { src: exemplar.url, alt: "" });
     return button(image, `Photo: ${exemplar.name}`, () => slots.put(exemplar));
