@@ -2,7 +2,10 @@
 
 import argparse
 import errno
+import os
 import socket
+import sys
+import threading
 import webbrowser
 from typing import Any
 
@@ -45,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
     # Before the model is loaded: who waits should not learn then that the port is taken.
     with _listen(args.host, args.port) as listening:
-        from mscaflax.apps.studio.server import build_app
+        from mscaflax.apps.studio.server import THREAD_NAME, build_app
         from mscaflax.apps.studio.service import Studio
         from mscaflax.apps.synthesizer import Synthesizer
 
@@ -58,6 +61,10 @@ def run(args: argparse.Namespace) -> int:
             _server(uvicorn, config, url, args.open).run(sockets=[listening])
         except KeyboardInterrupt:
             print()
+    if any(thread.name == THREAD_NAME for thread in threading.enumerate()):
+        # A compilation cannot be interrupted, and the interpreter's usual end would abort in the midst of it.
+        sys.stdout.flush()
+        os._exit(0)
     return 0
 
 

@@ -124,8 +124,8 @@ def page(studio, serving, browser, tmp_path):
             if '"Network.requestWillBeSent"' in entry["message"]
         ]
         assert len(requested) > 8
-        # chrome: is the browser's own first tab.
-        known = (url, f"blob:{url}", "data:", "chrome:")
+        # chrome: and chrome-untrusted: are the browser's own first tab.
+        known = (url, f"blob:{url}", "data:", "chrome:", "chrome-untrusted:")
         assert {address for address in requested if not address.startswith(known)} == set()
         assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"
                 and "422" not in entry["message"]] == []  # fmt: skip

@@ -15,6 +15,8 @@ def train(workdir, arguments, steps):
     apart = ("XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR")
     environment = {key: value for key, value in os.environ.items() if key not in apart}
     command = [sys.executable, "-m", "mscaflax", "train", f"--workdir={workdir}", *arguments]
+    # Only the step: health and samples have programs of their own, which take as long to compile.
+    command += ["--config.train.health_every=0", "--config.train.sample_every=0"]
     command += ["--config.train.batch_size=4", "--cpu_devices=2", f"--config.train.steps={steps}"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

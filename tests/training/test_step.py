@@ -191,7 +191,7 @@ def test_parts_of_the_batch_and_rematerialization_give_the_same(normalization, t
         largest = max(np.abs(x).max() for x in jax.tree.leaves(expected))
         for (path, a), b in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(expected), strict=True):
             # Sums that nearly cancel have the rounding of what they sum.
-            assert np.abs(a - b).max() <= 1e-4 * np.abs(b).max() + 1e-6 * largest, path
+            assert np.abs(a - b).max() <= 1e-4 * np.abs(b).max() + 4e-6 * largest, path
 
 
 def test_every_parameter_has_a_gradient(toy):

@@ -25,6 +25,7 @@ from mscaflax.apps.studio.service import MAX_EXEMPLARS
 from mscaflax.errors import UserError
 
 PAGE = Path(__file__).parent / "page"
+THREAD_NAME = "studio"  # of the threads that requests are answered in
 
 _MAX_PARTS = 2 + 2 * MAX_EXEMPLARS
 _UNKNOWN = "something went wrong here: the server's log says what; reload the page to go on"
@@ -191,7 +192,7 @@ async def _in_thread(function, *arguments):
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, setter, value)
 
-    threading.Thread(target=run, name="studio", daemon=True).start()
+    threading.Thread(target=run, name=THREAD_NAME, daemon=True).start()
     return await future
 
 
