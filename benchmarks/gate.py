@@ -1,6 +1,6 @@
 """What γ lets through, and what becomes of the pictures when it lets everything through.
 
-python benchmarks/gate.py --workdir=RUN [--split=test] [--pairs=200]
+python benchmarks/gate.py --workdir=RUN [--split=test] [--pairs=200] [--data_dir=DIR]
 
 On pairs of different scenes, drawn by class overlap as `mscaflax evaluate --overlap_pairs` draws them. First
 table, by scale: the share of the exemplar's regions that reaches a target position, Σ_k β γ, the mean over
@@ -99,12 +99,13 @@ def main():
     parser.add_argument("--workdir", required=True, help="of a run on scenes with masking")
     parser.add_argument("--split", default="test", help="default: test")
     parser.add_argument("--pairs", type=int, default=200, help="of each bin of overlap (default: 200)")
+    parser.add_argument("--data_dir", help="where the dataset lies (default: as in the run's config)")
     options = parser.parse_args()
     model = load_model(options.workdir)
     if not model.network.masking or model.network.alignment != "msca":
         raise SystemExit(f"{options.workdir} was trained without γ: give a run with masking")
     data = model.config.data
-    dataset = open_dataset(data.name, data.data_dir or None)
+    dataset = open_dataset(data.name, options.data_dir or data.data_dir or None)
     source = dataset.source(options.split)
     size = truth.scenes_size(dataset, source)
     if size is None:
