@@ -17,11 +17,11 @@ from study_tables import cell, markdown
 
 from mscaflax.evaluation.metrics import summarize
 
-GROUPS = {"metrics": "the target photo", "truth": "the truth", "overlap": "the truth, by class overlap"}
+GROUPS = ("metrics", "truth", "overlap")  # of values.json
 
 
 def differences(before, after, metrics):
-    """Rows [reference, kind, n, a cell per metric] of two contents of values.json.
+    """Rows [group, kind, n, a cell per metric] of two contents of values.json.
 
     Raises:
       ValueError: they are of different pairs.
@@ -31,7 +31,7 @@ def differences(before, after, metrics):
             "the evaluations are of different pairs: give both the same --pairs, --seed and --split"
         )
     rows = []
-    for group, reference in GROUPS.items():
+    for group in GROUPS:
         for kind in before.get(group, {}):
             row = []
             photos = np.array(before["photos"])
@@ -43,7 +43,7 @@ def differences(before, after, metrics):
                 sure = found and found["low"] is not None and found["low"] * found["high"] > 0
                 row.append(cell(found, "+.4f") + (" *" if sure else ""))
             if set(row) != {cell(None, "")}:
-                rows.append([reference, kind, str(len(photos)), *row])
+                rows.append([group, kind, str(len(photos)), *row])
     return rows
 
 
@@ -63,7 +63,7 @@ def main():
         parser.error(str(error))
     if not rows:
         parser.error(f"the evaluations have no values of {options.metrics}")
-    print("\n".join(markdown(["against", "exemplar", "n", *metrics], rows)))
+    print("\n".join(markdown(["values of", "exemplar or overlap", "n", *metrics], rows)))
 
 
 if __name__ == "__main__":
