@@ -139,7 +139,7 @@ def test_the_rate_falls_to_zero():
         ("segmenter.jitter=1.5", "config.segmenter.jitter is 1.5; it must lie in 0..1"),
         (
             "segmenter.batch_size=3",
-            "config.segmenter.batch_size (--batch_size) is 3; give a positive multiple of 2",
+            r"batch_size \(--batch_size\) is 3; give a positive multiple of 2",
         ),
         ("segmenter.steps=0", "config.segmenter.steps is 0; it must be at least 1"),
         ("segmenter.val_pairs=0", "config.segmenter.val_pairs is 0; it must be at least 1"),
