@@ -1,4 +1,4 @@
-"""What the study trains and measures. A table compares runs of the same steps, data and seeds."""
+"""What the study trains and measures. A table compares runs of the same steps and data."""
 
 import json
 from dataclasses import dataclass, field

@@ -105,11 +105,12 @@ def test_neither_devices_nor_batches_change_an_evaluation(tiny_run, tmp_path):
     )
     arguments = ["evaluate", f"--workdir={tiny_run}", "--pairs=11"]
     reports = {}
-    for name, devices, size in (("one", 1, 4), ("eight", 8, 5)):
+    for name, devices, size in (("one", 1, 4), ("again", 1, 4), ("eight", 8, 5)):
         extra = [f"--output={tmp_path / name}", f"--batch_size={size}", f"--cpu_devices={devices}"]
         subprocess.run([sys.executable, "-c", counting, str(devices), *arguments, *extra], check=True)
         reports[name] = json.loads((tmp_path / name / "metrics.json").read_text())
         assert reports[name].pop("seconds") > 0
+    assert reports["one"] == reports["again"]
     assert far_apart(reports["one"], reports["eight"]) == []
 
 
