@@ -1,11 +1,12 @@
 """What γ lets through, and what becomes of the pictures when it lets everything through.
 
-python benchmarks/gate.py --workdir=RUN [--split=test] [--pairs=200] [--data_dir=DIR]
+python benchmarks/gate.py --workdir=RUN [--split=val] [--pairs=200] [--data_dir=DIR]
 
 On pairs of different scenes, drawn by class overlap as `mscaflax evaluate --overlap_pairs` draws them. First
 table, by scale: the share of the exemplar's regions that reaches a target position, Σ_k β γ, the mean over
 the positions whose class the exemplar has and over those whose class it lacks; and how surely the share
-tells them apart (area under the ROC curve; 0.5 is chance, more is as masking is meant). Second table: the
+tells them apart (area under the ROC curve; 0.5 is chance, more is as masking is meant). Second table: what
+reaches γ's parameters of the error's gradient, beside the projections that make α and β. Third table: the
 same network with γ as learned and with γ = 1, against the true pictures.
 """
 
@@ -14,6 +15,7 @@ import dataclasses
 
 import jax
 import numpy as np
+import optax
 
 from mscaflax.data.datasets import open_dataset
 from mscaflax.data.pixels import to_float
@@ -21,6 +23,7 @@ from mscaflax.evaluation import overlap, reconstruction, truth
 from mscaflax.evaluation.batches import Batches
 from mscaflax.evaluation.pairlist import freeze_pairs
 from mscaflax.training.model import load_model
+from mscaflax.training.step import synthesize
 
 BATCH = 16
 
@@ -69,6 +72,61 @@ def print_gate(model, pairs, chosen):
         print(f"| {scale} | {inside.mean():.3f} | {outside.mean():.3f} | {area:.3f} |")
 
 
+def relative_gradients(network, params, statistics, vgg, batch):
+    """‖gradient‖ / ‖parameters‖ of the mean absolute error, by scale and part of the alignment.
+
+    Args:
+      network: a SynthesisNetwork.
+      params, statistics, vgg: its weights.
+      batch: label, exemplar, exemplar_label and image, the true picture in [-1, 1].
+
+    Returns:
+      {scale: {"γ", "projections": float}}; of the scales that are on.
+    """
+
+    @jax.jit
+    def gradient(params, statistics, vgg, batch):
+        def error(params):
+            return abs(
+                synthesize(network, params, statistics, vgg, batch, None).image - batch["image"]
+            ).mean()
+
+        return jax.grad(error)(params)
+
+    found = gradient(params, statistics, vgg, batch)["aligner"]
+    parts = {
+        "γ": ("region_embedding", "gate_hidden", "gate_out"),
+        "projections": ("image_projection", "label_projection"),
+    }
+
+    def norm(tree, names):
+        return float(optax.tree.norm({name: tree[name] for name in names}))
+
+    return {
+        int(scale.removeprefix("scale")): {
+            part: norm(tree, names) / norm(params["aligner"][scale], names) for part, names in parts.items()
+        }
+        for scale, tree in sorted(found.items())
+    }
+
+
+def print_gradients(model, pairs, chosen, size):
+    n = len(pairs.names)
+    rng = np.random.default_rng(0)
+    some = rng.permutation(chosen)[:BATCH]
+    batch = {
+        "label": pairs.labels[some[:, 0]],
+        "exemplar": to_float(pairs.patches[n + some[:, 1]]),
+        "exemplar_label": pairs.labels[n + some[:, 1]],
+        "image": to_float(truth.draw_truth(pairs, *some.T, size)),
+    }
+    found = relative_gradients(model.network, model.params, model.statistics, model.vgg, batch)
+    print("\n| scale | ‖gradient‖ / ‖parameters‖, γ | projections of α and β |")
+    print("| --- | ---: | ---: |")
+    for scale, row in found.items():
+        print(f"| {scale} | {row['γ']:.1e} | {row['projections']:.1e} |")
+
+
 def print_scores(models, pairs, bins, size):
     metrics = ("psnr", "lpips_alex", "missing_psnr", "missing_lpips_alex")
     weights = reconstruction.load_lpips_weights(["alex"])
@@ -97,7 +155,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--workdir", required=True, help="of a run on scenes with masking")
-    parser.add_argument("--split", default="test", help="default: test")
+    parser.add_argument("--split", default="val", help="default: val, since what it says may lead to changes")
     parser.add_argument("--pairs", type=int, default=200, help="of each bin of overlap (default: 200)")
     parser.add_argument("--data_dir", help="where the dataset lies (default: as in the run's config)")
     options = parser.parse_args()
@@ -124,7 +182,9 @@ def main():
         side_range=tuple(data.side_range),
     )
     bins = overlap.draw_bins(pairs, model.classes.num_classes, options.pairs, 0)
-    print_gate(model, pairs, np.concatenate(list(bins.values())))
+    every = np.concatenate(list(bins.values()))
+    print_gate(model, pairs, every)
+    print_gradients(model, pairs, every, size)
     opened = dataclasses.replace(model, network=model.network.clone(masking=False))
     print_scores({"as learned": model, "1": opened}, pairs, bins, size)
 

@@ -83,6 +83,7 @@ def record(run, options):
     if found["step"] != run.overrides["train.steps"] or not found["segmenter"]:
         raise Stopped(f"{run.name} stands at step {found['step']}, or was evaluated without a segmenter")
     found["training"] = training_numbers(workdir)
+    found["commit"] = commit()
     # A folder of this machine, which no reader has.
     del found["config"]["data"]["data_dir"]
     if run.dataset == "scenes":
@@ -92,6 +93,13 @@ def record(run, options):
     values = json.loads((workdir / "evaluation" / "values.json").read_text())
     write_atomically(RESULTS / "values" / f"{run.name}.json", json.dumps(compared_values(values)) + "\n")
     write_atomically(RESULTS / f"{run.name}.json", json.dumps(found, indent=1, sort_keys=True) + "\n")
+
+
+def commit():
+    """Of this checkout, marked where files differ from it; None outside of git."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def compared_values(values):

@@ -33,6 +33,8 @@ STYLE = (
     ("VGG-16 Fréchet ↓", ("distances", "random", "vgg16", "frechet"), ".2f"),
     ("mIoU ↑", ("segmentation", "random", "mean_iou"), ".3f"),
 )
+# Of each alignment on scenes and of each ablation.
+SUMMARY = (*TRUTH, STYLE[0], STYLE[3])
 # What is compared pair by pair: by group of values.json, the kinds of exemplar (None: all, the bins).
 PAIRED = {"truth": ("random",), "metrics": ("cross",), "overlap": None}
 PAIRED_METRICS = ("lpips_alex", "psnr")
@@ -41,6 +43,7 @@ COST = (
     ("of the alignment", ("training", "parameters", "aligner"), ",d"),
     ("pairs/s", ("training", "pairs_per_second"), ".1f"),
     ("peak GB", ("training", "peak_memory_gb"), ".1f"),
+    ("commit", ("commit",), ""),
 )
 
 
@@ -77,18 +80,24 @@ def compare(rows, columns):
 
 def over_seeds(found):
     """The mean over seeds of each alignment on scenes, with the seeds' deviation."""
+
+    def picked(path, runs):
+        return [pick(run, path) for run in runs]
+
+    every = [run for name, run in found.items() if name.startswith("scenes-")]
+    columns = [column for column in SUMMARY if None not in picked(column[1], every)]
     rows = []
     for name, (_, seeds) in study_plan.ALIGNMENTS.items():
         runs = [found[key] for seed in range(seeds) if (key := f"scenes-{name}-seed{seed}") in found]
         if not runs:
             continue
         cells = [name, str(len(runs))]
-        for _, path, form in (*TRUTH, STYLE[0]):
-            values = [pick(run, path)["mean"] for run in runs]
+        for _, path, form in columns:
+            values = [value["mean"] if isinstance(value, dict) else value for value in picked(path, runs)]
             spread = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
             cells.append(f"{statistics.mean(values):{form}}{spread}")
         rows.append(cells)
-    titles = ["", "seeds", *(title for title, _, _ in (*TRUTH, STYLE[0]))]
+    titles = ["", "seeds", *(title for title, _, _ in columns)]
     return markdown(titles, rows) if rows else []
 
 
@@ -232,8 +241,9 @@ def write(folder):
         "what they are. Runs of one table have the same steps and data, and seed 0 where no other is named; "
         "in parentheses the 95% bootstrap interval over photos, which does not know what a seed changes. "
         "Truth: against the target's layout drawn in the style of a random "
-        "exemplar, on the test split, whose layouts and styles no training saw. pairs/s are no comparison of "
-        "speed: runs may have shared their machine with other work.",
+        "exemplar, on the test split, whose layouts and styles no training saw; but γ's inputs and the "
+        "hidden classes were chosen after a look at earlier runs on these pairs. pairs/s are no comparison "
+        "of speed: runs may have shared their machine with other work.",
     ]
     scenes = table("scenes")
     if scenes:
@@ -277,7 +287,7 @@ def write(folder):
         for group, variants in study_plan.ABLATIONS.items():
             names = {value: study_plan.ablation_run(group, value) for value in variants}
             part = {value: found[name] for value, name in names.items() if name in found}
-            lines += ["", f"### {group}", *compare(part, (*TRUTH, *STYLE[:1], *COST[:3]))]
+            lines += ["", f"### {group}", *compare(part, (*SUMMARY, *COST[:3]))]
             if group in ("mask_fill", "hidden classes"):
                 lines += by_overlap(part)
     text = "\n".join(lines)

@@ -157,7 +157,7 @@ def run(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     from mscaflax.apps.pretrained import pretrained_folder
     from mscaflax.data.grids import picture_grid
-    from mscaflax.evaluation import overlap, protocol, report, truth
+    from mscaflax.evaluation import fid, overlap, protocol, report, truth
     from mscaflax.evaluation.batches import Batches
     from mscaflax.evaluation.generation import GuessesLabels, exemplars, synthesize
     from mscaflax.evaluation.pairlist import freeze_pairs
@@ -236,6 +236,7 @@ def run(args: argparse.Namespace) -> int:
         model=model,
         segmenter=segmenter,
         guesser=guesser,
+        inception=fid.file_identity(args.inception) if args.inception else None,
         trained_on=stored_fingerprint(workdir),
         seconds=time.perf_counter() - started,
     )

@@ -7,6 +7,7 @@ The weights are not shipped: the user has their file, or there is no FID. Networ
 those of pytorch-fid 0.3, and so are the numbers.
 """
 
+import hashlib
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +22,7 @@ from mscaflax.evaluation.torch_file import load_state_dict
 from mscaflax.nets.inception import FEATURES, SIZE, InceptionV3
 
 WEIGHTS_FILE = "pt_inception-2015-12-05-6726825d.pth"
+SHA256_BEGINS = "6726825d"  # of that file, as PyTorch names the files that it hosts
 _EPSILON = 1e-3  # of the network's batch normalizations
 _NORMALIZATION = ("weight", "bias", "running_mean", "running_var")
 
@@ -108,6 +110,20 @@ def load_inception(path: str | os.PathLike[str]) -> Params:
         module["kernel"] = (weight.transpose(2, 3, 1, 0) * scale).astype(np.float32)
         module["bias"] = (bias - mean * scale).astype(np.float32)
     return params
+
+
+def file_identity(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Which file gave the weights: {"sha256", "original"}, whether it is pytorch-fid's own, byte for byte.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    return {"sha256": digest, "original": digest.startswith(SHA256_BEGINS)}
 
 
 # Apart from the network, so that images of another size do not compile it anew.

@@ -45,7 +45,9 @@ class GuessesLabels:
         self, label: np.ndarray, exemplar: np.ndarray, exemplar_label: np.ndarray, seed: int = 0
     ) -> np.ndarray:
         """As the model's; `exemplar_label` is not looked at."""
-        return self.model.generate(label, exemplar, self.predict(np.asarray(exemplar)), seed=seed)
+        # Each alone: an argmax can show how products round, which differs between batches.
+        guessed = [self.predict(np.asarray(one)[None]) for one in exemplar]
+        return self.model.generate(label, exemplar, np.concatenate(guessed), seed=seed)
 
 
 def exemplars(pairs: PairList) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ expected to exceed them. Shapes: n images, h, w, C classes.
 
 from collections.abc import Callable, Mapping
 
+import jax
 import numpy as np
 
 from mscaflax.data.pixels import to_float
@@ -14,6 +15,9 @@ from mscaflax.evaluation.segmentation import confusion_matrix, segmentation_scor
 
 # float32 [b, h, w, 3] in [-1, 1] to int [b, h, w] in 0..C-1.
 Predict = Callable[[np.ndarray], np.ndarray]
+# Images that a segmenter is given at once. The size of a batch changes how its products round, and an argmax
+# can show that: whatever batches the other networks have, a segmenter has these.
+PREDICTED = 16
 
 
 def label_agreements(
@@ -22,23 +26,21 @@ def label_agreements(
     labels: np.ndarray,
     num_classes: int,
     *,
-    batches: Batches,
     advance: Advance = ignore_progress,
 ) -> dict[str, dict[str, float] | None]:
     """Pixel accuracy and mean IoU of several sets of images of one set of label maps.
 
     Args:
-      predict: the segmenter; called with full batches.
+      predict: the segmenter; called with PREDICTED images, the last batch filled up.
       images: by kind: uint8 [n, h, w, 3].
       labels: int [n, h, w] in 0..C, of all of them.
       num_classes: C.
-      batches: of the segmenter.
       advance: called with the number of images after each batch.
 
     Returns:
       By kind: {"pixel_accuracy", "mean_iou"} in [0, 1], to six decimals; None where no pixel is labelled.
     """
-    found = {}
+    found, batches = {}, Batches(PREDICTED, jax.local_devices()[:1])
     for kind, stack in images.items():
         predicted = batches.map(lambda batch: predict(to_float(batch)), stack, advance=advance)
         matrix = confusion_matrix(labels, predicted, num_classes)

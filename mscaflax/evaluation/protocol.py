@@ -140,7 +140,7 @@ def evaluate(
       model: see `Synthesizes`.
       pairs: of `freeze_pairs`.
       num_classes: C.
-      batches: of all networks. The result does not depend on them, rounding apart.
+      batches: of all networks but the segmenter. The result does not depend on them, rounding apart.
       judges: the networks that judge.
       truth: the true answers by kind of foreign exemplar, of `mscaflax.evaluation.truth.scene_truth`.
       seed: of the model's noise and of the bootstrap.
@@ -189,7 +189,7 @@ def evaluate(
     segmentation = None
     if judges.predict is not None:
         images = {"real": targets} | outputs
-        segmentation = label_agreements(judges.predict, images, labels, num_classes, **walk)
+        segmentation = label_agreements(judges.predict, images, labels, num_classes, advance=advance)
     return Evaluation(
         metrics=rows(scores),
         real=real,

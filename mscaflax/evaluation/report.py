@@ -45,6 +45,7 @@ def assemble(
     model: Any,
     segmenter: Any = None,
     guesser: Any = None,
+    inception: Mapping[str, Any] | None = None,
     trained_on: str | None = None,
     seconds: float,
 ) -> dict[str, Any]:
@@ -56,6 +57,7 @@ def assemble(
       model: the `mscaflax.training.model.Model` that was evaluated.
       segmenter: the `mscaflax.training.segmenter.Segmenter` that judged, if one did.
       guesser: the Segmenter that gave the exemplars' label maps; None where they are the dataset's.
+      inception: of `mscaflax.evaluation.fid.file_identity`; None without FID.
       trained_on: fingerprint of the dataset that the model was trained on, if it is known.
       seconds: how long it took.
     """
@@ -82,6 +84,7 @@ def assemble(
         "seconds": round(seconds, 1),
         "segmenter": _described(segmenter),
         "exemplar_labels_by": _described(guesser),
+        "inception": inception,
         "size": model.config.data.size,
         "step": model.step,
         "versions": versions(),

@@ -158,6 +158,16 @@ def _distances(distances: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
+def _inception(identity: Mapping[str, Any] | None) -> list[str]:
+    if identity is None or identity["original"]:
+        return []
+    return [
+        "",
+        "Beware: the weights behind FID come from another file than pytorch-fid's "
+        f"(SHA-256 {identity['sha256']}): it is FID only if they are the same weights.",
+    ]
+
+
 def _segmentation(found: Mapping[str, Any] | None, workdir: str) -> list[str]:
     if found is None:
         return [
@@ -200,6 +210,7 @@ def table(report: Mapping[str, Any], workdir: str) -> str:
         *_overlap(report["overlap"]),
         *_swap(report["swap"]),
         *_distances(report["distances"]),
+        *_inception(report["inception"]),
         *_segmentation(report["segmentation"], workdir),
     ]
     return "\n".join(lines) + "\n"

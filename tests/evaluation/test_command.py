@@ -1,7 +1,10 @@
+import hashlib
+import importlib.util
 import io
 import json
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,6 +133,41 @@ def test_exemplars_without_label_maps(evaluate, tmp_path, capsys):
     evaluate.judge = Guesser(3)
     assert evaluate("own", "--pairs=5", "--guess_labels=3") == 2
     assert "would judge its own labels" in capsys.readouterr().err and not list((tmp_path / "own").iterdir())
+
+
+def beside(name):
+    """Another file of this folder, as a module."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+def test_fid_from_a_file(evaluate, monkeypatch, tmp_path, capsys):
+    """The whole way, with random weights in a file as PyTorch writes it."""
+    torch_file, inception = beside("test_torch_file"), beside("inception_reference")
+    convolutions = json.loads(inception.REFERENCE.read_text(encoding="utf-8"))["convolutions"]
+    entries, storages = {}, {}
+    for key, (name, shape) in enumerate(inception.tensor_shapes(convolutions).items()):
+        array = inception.random_tensor(name, shape)
+        storages[str(key)] = ("FloatStorage", array.ravel())
+        stride = [step // array.itemsize for step in array.strides]
+        storage = torch_file.storage(str(key), count=array.size)
+        entries[name] = torch_file.tensor(storage, size=shape, stride=stride)
+    file = torch_file.write(tmp_path / "weights.pth", "zip", torch_file.ordered(entries), storages)
+    monkeypatch.setattr(
+        protocol, "load_judges", lambda size, batches, extractors, predict: Judges(extractors=extractors)
+    )
+    assert evaluate("out", "--pairs=4", "--batch_size=4", f"--inception={file}") == 0
+    report = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert report["inception"] == {"sha256": digest, "original": False}
+    for found in report["distances"].values():
+        assert found["inception"]["features"] == 2048 and found["inception"]["frechet"] > 0
+    text = capsys.readouterr().out
+    assert "| FID ↓ |" in text and "fewer than its 2048 features" in text
+    assert f"another file than pytorch-fid's (SHA-256 {digest})" in text
 
 
 def test_another_model_stands_beside_in_the_grid(evaluate, tmp_path, capsys):

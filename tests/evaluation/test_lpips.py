@@ -53,6 +53,23 @@ def test_score_matches_the_definition_in_float64(weights, images, net):
 
 
 @pytest.mark.parametrize("net", NETS)
+def test_spatial_map_is_the_sum_of_enlarged_layers(weights, images, net):
+    transform = pytest.importorskip("skimage.transform")
+    params = weights[net]
+    taps = {"vgg": vgg16_taps, "alex": alexnet_taps}[net]
+    expected = np.zeros(images[0].shape[:3])
+    features = [jax.jit(taps)(params.convs, x) for x in images]
+    for x, y, head in zip(*features, params.heads, strict=True):
+        x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+        x, y = (z / (np.linalg.norm(z, axis=-1, keepdims=True) + 1e-10) for z in (x, y))
+        for total, layer in zip(expected, (x - y) ** 2 @ head.astype(np.float64), strict=True):
+            # Bilinear, with half-pixel centres: scikit-image's order 1.
+            total += transform.resize(layer, total.shape, order=1, mode="edge", anti_aliasing=False)
+    found = score_of(params, *images, spatial=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * expected.max())
+
+
+@pytest.mark.parametrize("net", NETS)
 def test_equal_images_have_distance_zero_and_order_does_not_matter(weights, images, net):
     a, b = images
     np.testing.assert_allclose(score_of(weights[net], a, a), np.zeros(2), atol=1e-12)

@@ -78,6 +78,13 @@ def test_a_warning_stands_below_the_distances_once(value):
     assert table(value, "runs/toy").count("Beware: few images.") == 1
 
 
+def test_weights_of_another_file_are_said(value):
+    assert value["inception"] is None
+    for original in (True, False):
+        text = table(value | {"inception": {"sha256": "ab12", "original": original}}, "runs/toy")
+        assert ("another file than pytorch-fid's (SHA-256 ab12)" in text) == (not original)
+
+
 def test_what_is_missing_is_said(value):
     text = table(value | {"segmentation": None, "swap": None, "distances": None}, "runs/toy")
     assert "No segmentation scores: train a segmenter by `mscaflax segmenter --workdir=runs/toy`" in text
