@@ -18,6 +18,8 @@ from mscaflax.errors import UserError
 
 __all__ = [
     "CLASS_NAMES",
+    "FRESH",
+    "FRESH_SCENES",
     "KINDS",
     "PALETTE",
     "RENDERER_VERSION",
@@ -38,7 +40,10 @@ __all__ = [
 RENDERER_VERSION = 1
 SPLITS = {"train": 4000, "val": 200, "test": 200}
 SIZE = (128, 256)
-_STREAMS = {"train": 1, "val": 2, "test": 3}
+# Scenes that no dataset holds, so that no choice was made by them: benchmarks/fresh_scenes.py.
+FRESH, FRESH_SCENES = "fresh", 1000
+_COUNTS = SPLITS | {FRESH: FRESH_SCENES}
+_STREAMS = {"train": 1, "val": 2, "test": 3, FRESH: 4}
 _PAINTERS = scene_paint.PAINTERS | scene_trees.PAINTERS | scene_built.PAINTERS
 
 
@@ -46,16 +51,16 @@ def scene(split: str, index: int) -> tuple[Layout, Style]:
     """Layout and style of scene `index` of a split; every split draws both from streams of its own.
 
     Args:
-      split: train, val or test.
-      index: 0 ≤ index < SPLITS[split].
+      split: train, val, test, or FRESH, which is no split of a dataset.
+      index: 0 ≤ index < SPLITS[split], or FRESH_SCENES.
 
     Raises:
       UserError: for an unknown split or an index outside it.
     """
-    if split not in SPLITS:
+    if split not in _COUNTS:
         raise UserError(f"scenes has no split '{split}': choose one of {', '.join(SPLITS)}")
-    if not 0 <= index < SPLITS[split]:
-        raise UserError(f"scenes {split} has scenes 0 to {SPLITS[split] - 1}, not {index}")
+    if not 0 <= index < _COUNTS[split]:
+        raise UserError(f"scenes {split} has scenes 0 to {_COUNTS[split] - 1}, not {index}")
     return sample_layout(_STREAMS[split], index), sample_style(_STREAMS[split], index)
 
 

@@ -99,16 +99,18 @@ def test_every_class_occurs_and_scenes_mix_several():
 
 
 def test_splits_share_neither_layouts_nor_styles():
-    drawn = {split: [scene(split, i) for i in range(60)] for split in scenes.SPLITS}
+    drawn = {split: [scene(split, i) for i in range(60)] for split in (*scenes.SPLITS, scenes.FRESH)}
     for part in (0, 1):
         sets = [{pair[part] for pair in pairs} for pairs in drawn.values()]
         assert all(len(one) == 60 for one in sets)
-        assert len(set.union(*sets)) == 180
+        assert len(set.union(*sets)) == 240
     sizes = [scenes.SPLITS[split] for split in ("train", "val", "test")]
     assert sizes == [4000, 200, 200]
 
 
-@pytest.mark.parametrize("split, index", [("train", 4000), ("val", 200), ("test", -1), ("dev", 0)])
+@pytest.mark.parametrize(
+    "split, index", [("train", 4000), ("val", 200), ("test", -1), ("fresh", 1000), ("dev", 0)]
+)
 def test_scenes_outside_the_dataset_are_refused(split, index):
     with pytest.raises(UserError, match="scenes"):
         scene(split, index)

@@ -1,0 +1,46 @@
+"""Scenes that nothing was chosen by: which they are, and the tables over them."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+BENCHMARKS = str(Path(__file__).parents[2] / "benchmarks")
+
+
+@pytest.fixture(scope="module")
+def script():
+    sys.path.insert(0, BENCHMARKS)
+    try:
+        return importlib.import_module("fresh_scenes")
+    finally:
+        sys.path.remove(BENCHMARKS)
+
+
+@pytest.fixture(scope="module")
+def drawn(script):
+    return script.draw_pairs(6, ConfigDict({"size": 32, "side_range": (0.5, 1.0)}))
+
+
+def test_pairs_are_of_fresh_scenes(script, drawn):
+    pairs, chosen = drawn
+    assert len(pairs.names) == 6 and all(name.startswith("fresh_") for name in pairs.names)
+    assert len(chosen["random"]) == 6 and set(chosen) > {"random"}
+    for rows in chosen.values():
+        assert all(pairs.names[target] != pairs.names[style] for target, style in rows)
+
+
+def test_models_are_compared_with_the_first(script, drawn):
+    pairs, chosen = drawn
+    wide = np.random.default_rng(0).normal(size=6)
+    found = {
+        name: {"random": {"psnr": 20 + wide + shift, "lpips_alex": wide - shift}}
+        for name, shift in (("a", 0.0), ("b", 0.5))
+    }
+    means, differences = script.rows_of(found, pairs, {"random": chosen["random"]})
+    assert [row[:3] for row in means] == [["a", "random", "6"], ["b", "random", "6"]]
+    assert means[0][3].startswith(f"{20 + wide.mean():.2f} (")
+    assert differences == [["b - a", "random", "6", "+0.50 (+0.50–+0.50) *", "-0.5000 (-0.5000–-0.5000) *"]]
