@@ -20,6 +20,7 @@ Shapes: q targets, m candidates, C classes, d = 17 C.
 """
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -56,10 +57,14 @@ def _descriptor(label: np.ndarray, num_classes: int) -> np.ndarray:
     """float32 [d] of one valid label map [h, w]."""
     if min(label.shape) < GRID:  # no cell may be empty
         label = label.repeat(GRID, 0).repeat(GRID, 1)
-    rows, columns = (np.arange(size) * GRID // size for size in label.shape)
-    cells = rows[:, None] * GRID + columns
-    bins = cells * (num_classes + 1) + label.astype(np.int64)
-    count = np.bincount(bins.ravel(), minlength=GRID**2 * (num_classes + 1)).reshape(GRID**2, -1)
+    # Position i of s lies in cell ⌊i · GRID / s⌋.
+    rows, columns = ([-(-size * cell // GRID) for cell in range(GRID + 1)] for size in label.shape)
+    cells = [
+        label[top:bottom, left:right]
+        for top, bottom in itertools.pairwise(rows)
+        for left, right in itertools.pairwise(columns)
+    ]
+    count = np.stack([np.bincount(cell.ravel(), minlength=num_classes + 1) for cell in cells])
     areas = count.sum(0)[:-1] / label.size
     layout = count[:, :-1] / count.sum(1, keepdims=True)
     parts = np.sqrt(1 - LAYOUT_WEIGHT) * _unit(areas), np.sqrt(LAYOUT_WEIGHT) * _unit(layout).ravel()

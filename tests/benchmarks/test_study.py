@@ -2,8 +2,10 @@
 
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -168,3 +170,53 @@ def test_a_half_copied_folder_does_not_pass_for_a_whole_one(tmp_path):
     study._copy_folder(source, target)
     assert [file.name for file in target.iterdir()] == ["file"]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["source", "target"]
+
+
+class Programs:
+    """Stands in for the programs that a run starts; each leaves what the real one leaves, or fails once."""
+
+    def __init__(self):
+        self.done, self.failing = [], None
+
+    def __call__(self, *arguments):
+        command = "record" if "record" in arguments else arguments[2]
+        if command == self.failing:
+            self.failing = None
+            raise study.Stopped("exit status 1")
+        self.done.append(command)
+        flags = dict(str(a).split("=", 1) for a in arguments if "=" in str(a))
+        if command == "segmenter":
+            folder = Path(flags["--workdir"]) / "segmenter" / "seed0"
+            folder.mkdir(parents=True)
+            (folder / "scores.json").write_text("{}")
+
+
+@pytest.mark.parametrize("failing", ["train", "segmenter", "evaluate", "record"])
+def test_a_run_goes_on_where_it_stopped(failing, monkeypatch, tmp_path):
+    programs = Programs()
+    monkeypatch.setattr(study, "program", programs)
+    options = SimpleNamespace(workdirs=tmp_path, data_dir="data")
+    first, second = RUN["scenes-msca-seed0"], RUN["scenes-gap-seed0"]
+    programs.failing = failing
+    with pytest.raises(study.Stopped):
+        study.execute(first, options)
+    study.execute(first, options)
+    # Training again is cheap, it ends where it ended; a segmenter is trained once for all runs of its data.
+    assert programs.done.count("segmenter") == 1 and programs.done[-2:] == ["evaluate", "record"]
+    study.execute(second, options)
+    assert programs.done[-3:] == ["train", "evaluate", "record"]
+    assert (tmp_path / second.name / "segmenter" / "seed0" / "scores.json").exists()
+    study.execute(RUN["facade-msca"], options)
+    assert programs.done.count("segmenter") == 2
+
+
+def test_what_a_training_says_of_itself(tiny_run):
+    found = study.training_numbers(tiny_run)
+    assert found["parameters"]["all"] > found["parameters"]["aligner"] > 0
+    assert found["pairs_per_second"] > 0 and 0.1 < found["peak_memory_gb"] < 100
+    assert found["health"] and all(name.startswith("attention") for name in found["health"])
+
+
+def test_the_commit_of_a_record():
+    described = study.commit()
+    assert described is None or re.fullmatch(r"[0-9a-f]{7,40}(-dirty)?", described)
