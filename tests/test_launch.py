@@ -78,6 +78,21 @@ def test_environment_is_installed_once_per_setup(clone):
     assert len(prepare("[test]")[1]) == 4
 
 
+@pytest.mark.parametrize(
+    ("arguments", "extras", "selection"),
+    [([], "[test]", "-m not slow"), (["--all", "tests/nets"], "[test,compile]", "-m  tests/nets")],
+)
+def test_all_tests_come_with_the_tpu_compiler(arguments, extras, selection, clone):
+    folder, _ = clone
+    for name in ("test", "environment.sh"):
+        (folder / "launch").mkdir(exist_ok=True)
+        shutil.copy(ROOT / "launch" / name, folder / "launch")
+    assert bash(shlex.join(["bash", f"{folder}/launch/test", *arguments])).returncode == 0
+    install, lint, tests = (folder / "installs").read_text().splitlines()
+    assert install.endswith(f"--editable .{extras}") and lint.startswith("-m ruff")
+    assert tests.startswith("-m pytest") and tests.endswith(selection)
+
+
 def test_a_failed_install_is_tried_again(clone):
     folder, prepare = clone
     (folder / "broken").touch()
