@@ -46,6 +46,8 @@ STUDIO = ["python-multipart>=0.0.34,<0.1", "starlette>=1.10,<2", "uvicorn>=0.54,
 EXTRAS = {
     "compile": [LIBTPU],
     "cuda": ["jax[cuda12]>=0.10.2,<0.11"],
+    # With it, processes on a Kubernetes cluster without TPUs find each other.
+    "k8s": ["jax[k8s]>=0.10.2,<0.11"],
     "studio": STUDIO,
     "docs": ["matplotlib>=3.11,<4", *NOTEBOOK],
     "test": [

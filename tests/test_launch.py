@@ -138,11 +138,14 @@ def accepts(arguments):
 
 def test_slurm_starts_one_process_per_gpu():
     (line,) = dry_run("slurm.sbatch", *TRAINING)
-    assert line[:3] == ["srun", "--kill-on-bad-exit=1", ".venv/bin/mscaflax"]
-    assert line[-2:] == list(TRAINING) and accepts(line[3:])
+    assert line[:4] == ["srun", "--kill-on-bad-exit=1", "--cpus-per-task=8", ".venv/bin/mscaflax"]
+    assert line[-2:] == list(TRAINING) and accepts(line[4:])
+    (line,) = dry_run("slurm.sbatch", *TRAINING, SLURM_CPUS_PER_TASK="5")
+    assert "--cpus-per-task=5" in line
     text = (ROOT / "launch/slurm.sbatch").read_text()
     options = dict(re.findall(r"^#SBATCH --([a-z-]+)=(.+)$", text, re.MULTILINE))
     assert options["ntasks-per-node"] == options["gpus-per-node"]
+    assert options["cpus-per-task"] == "8"
     assert options["signal"].startswith("TERM@")
 
 
@@ -155,12 +158,28 @@ def test_tpu_vm_copies_installs_and_starts_on_all_hosts():
     assert all(line[4:6] == ["ssh", "pod"] and "--worker=all" in line for line in remote)
     install, mount, start = commands
     assert "pip install -q '.[tpu]'" in install and "mount -t nfs 10.0.0.2:/share" in mount
+    # A new share is root's alone.
+    assert mount.endswith("&& { test -w /mnt/shared || sudo chmod a+rwx /mnt/shared; }")
     for command in commands:
         assert bash(f"bash -n -c {shlex.quote(command)}").returncode == 0
     words = shlex.split(start)
     assert words[:4] == ["cd", "mscaflax", "&&", ".venv/bin/mscaflax"] and words[-2:] == list(TRAINING)
     assert accepts(words[4:])
     assert len(dry_run("tpu_vm.sh", *TRAINING, TPU="pod", ZONE="z", NFS="")) == 4
+
+
+def test_tpu_vm_stops_the_training_on_all_hosts():
+    (line,) = dry_run("tpu_vm.sh", TPU="pod", ZONE="z", STOP="1")
+    assert line[:6] == ["gcloud", "compute", "tpus", "tpu-vm", "ssh", "pod"] and "--worker=all" in line
+    command = line[-1].removeprefix("--command=")
+    words = shlex.split(command)
+    assert words[:4] == ["pkill", "-TERM", "--oldest", "--full"]
+    training = "/home/me/mscaflax/.venv/bin/python3.11 .venv/bin/mscaflax train --distributed --workdir=x"
+    assert re.search(words[4], training)
+    # Neither the shells that start and stop it, nor another command.
+    start = dry_run("tpu_vm.sh", *TRAINING, TPU="pod", ZONE="z", NFS="")[-1][-1]
+    others = [f"bash -c {command}", f"bash -c {start}", training.replace(" train ", " evaluate ")]
+    assert not any(re.search(words[4], other) for other in others)
 
 
 @pytest.mark.parametrize("missing", ["TPU", "ZONE"])
@@ -190,8 +209,10 @@ def test_the_jobset_has_a_pod_per_host():
 
 def test_the_image_installs_an_extra_that_exists():
     text = (ROOT / "launch/Dockerfile").read_text()
-    extra = re.search(r"^ARG EXTRA=(\w+)$", text, re.MULTILINE)[1]
-    assert f'"{extra}": [' in (ROOT / "setup.py").read_text()
+    extras = re.findall(r"\bEXTRA=([\w,]+)$", text, re.MULTILINE)
+    assert extras == ["cuda,k8s", "tpu"]
+    for extra in ",".join(extras).split(","):
+        assert f'"{extra}": [' in (ROOT / "setup.py").read_text()
     assert 'ENTRYPOINT ["mscaflax"]' in text
 
 

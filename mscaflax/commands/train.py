@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "several processes",
         "Each is started with the same command, and all see the same workdir and dataset "
-        "(launch/ has scripts that do it).",
+        "(launch/ has scripts that do it). A process takes all GPUs of its machine, unless Slurm or Open MPI "
+        "give it one or JAX_LOCAL_DEVICE_IDS names others.",
     )
     group.add_argument(
         "--distributed",

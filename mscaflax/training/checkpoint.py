@@ -43,7 +43,8 @@ def exclusive(workdir):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
-                f"another process is training in {workdir}: stop it, or choose another --workdir"
+                f"another process is training in {workdir}: stop it, or choose another --workdir; "
+                f"or, if its machine is gone, delete {workdir / '.lock'}"
             ) from None
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
