@@ -233,9 +233,13 @@ def test_a_process_that_has_no_place_is_told_so(place, message, tiny_arguments, 
     assert not (tmp_path / "run").exists()
 
 
-def test_a_workdir_with_another_config_is_refused(tiny_run, tiny_arguments, capsys):
-    assert cli.main(["train", f"--workdir={tiny_run}", *tiny_arguments, "--config.seed=4"]) == 2
-    assert "another config (seed: 0 != 4): choose another --workdir" in capsys.readouterr().err
+def test_a_workdir_with_another_config_is_refused(tiny_run, tiny_arguments):
+    files = {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*") if path.name != ".lock"}
+    done = program("train", f"--workdir={tiny_run}", *tiny_arguments, "--config.model.num_regions=5")
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("mscaflax: error: ")
+    assert "another config (model.num_regions: 4 != 5): choose another --workdir" in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*") if path.name != ".lock"} == files
 
 
 @pytest.mark.parametrize(
@@ -261,13 +265,22 @@ def test_bad_input_of_evaluate_is_one_line(changed, message, tiny_run, tmp_path,
 
 
 @pytest.mark.slow
-def test_exploding_rates_end_with_one_line(tiny_arguments, tmp_path):
-    done = program(
-        "train", f"--workdir={tmp_path}/run", *tiny_arguments, "--config.optimizer.generator_rate=1e30"
-    )
+@pytest.mark.parametrize(
+    ("rate", "step", "kept"),
+    [
+        ("1e30", 1, "nothing was saved yet: begin again"),
+        # The first step's numbers are finite, and what it makes of the parameters gives no image.
+        ("1e10", 2, "the checkpoint of step 1 is kept: "),
+    ],
+)
+def test_exploding_rates_end_with_one_line(rate, step, kept, tiny_arguments, tmp_path):
+    arguments = [f"--config.optimizer.generator_rate={rate}", "--config.train.checkpoint_every=1"]
+    done = program("train", f"--workdir={tmp_path}/run", *tiny_arguments, *arguments)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("mscaflax: error: step ") and "nothing was saved yet: begin again" in last
+    assert re.match(rf"mscaflax: error: step {step}: .+ = (nan|inf|-inf)\b", last) and kept in last, last
+    folder = tmp_path / "run/checkpoints"
+    assert [path.name for path in folder.iterdir()] == ["1"] * (step > 1)
 
 
 @pytest.mark.slow

@@ -1,10 +1,13 @@
 """Checkpoints of a toy state: nothing here compiles a network."""
 
+import errno
+import os
 import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from mscaflax.config import config_to_json, load_config
@@ -111,6 +114,63 @@ def test_a_half_written_checkpoint_is_ignored(workdir, tmp_path):
         checkpoints.save(9, make_state(9))
         checkpoints.wait()
         assert checkpoints.latest() == 9
+
+
+@pytest.fixture
+def failing_manager(monkeypatch):
+    """`failing_manager(folder, error, at_once)`: orbax begins a save there; it fails then, or later."""
+
+    def install(partial, error, at_once):
+        def save(*unused, **also_unused):
+            partial.mkdir()
+            (partial / "half").touch()
+            if at_once:
+                raise error
+
+        def wait_until_finished(*unused):
+            if partial.exists():
+                raise error
+
+        monkeypatch.setattr(ocp.CheckpointManager, "save", save)
+        monkeypatch.setattr(ocp.CheckpointManager, "wait_until_finished", wait_until_finished)
+
+    return install
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), ValueError("writing d/1: No space left on device")],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_full_disk_is_told_and_nothing_half_written_stays(
+    error, at_once, workdir, failing_manager, tmp_path, monkeypatch
+):
+    run = shutil.copytree(workdir, tmp_path / "run")
+    with Checkpoints(run) as checkpoints:
+        failing_manager(checkpoints.folder / "4.orbax-checkpoint-tmp-7", error, at_once)
+        with pytest.raises(UserError) as told:
+            checkpoints.save(4, make_state(4))
+            checkpoints.wait()
+        said = str(told.value)
+        assert said.startswith(f"the checkpoint of step 4 could not be saved: the disk of {run} is full (")
+        assert said.endswith("make room, then start again: the same command goes on from step 3")
+        assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["2", "3"]
+        monkeypatch.undo()  # there is room again
+        checkpoints.save(4, make_state(4))
+        checkpoints.wait()
+        assert_same_bits(checkpoints.restore(4, abstract(make_state(4))), make_state(4))
+
+
+def test_another_error_of_a_save_is_not_taken_for_a_full_disk(
+    workdir, failing_manager, tmp_path, monkeypatch
+):
+    with Checkpoints(shutil.copytree(workdir, tmp_path / "run")) as checkpoints:
+        error = OSError(errno.EIO, os.strerror(errno.EIO))
+        failing_manager(checkpoints.folder / "4.orbax-checkpoint-tmp-7", error, at_once=True)
+        with pytest.raises(OSError, match="Input/output error"):
+            checkpoints.save(4, make_state(4))
+        monkeypatch.undo()
 
 
 def test_no_checkpoint(tmp_path):

@@ -1,6 +1,8 @@
 """Several real processes on one machine: what they compute, how they stop, what happens if one is lost."""
 
+import base64
 import json
+import math
 import os
 import re
 import signal
@@ -12,6 +14,8 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+
+from mscaflax.training.sharding import MIN_SPLIT
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -61,9 +65,10 @@ def processes_of(program):
     return found
 
 
-def arrays(read_checkpoint, workdir, step):
-    items = read_checkpoint(workdir, step)
-    return [np.asarray(x) for x in jax.tree.leaves(items)]
+def assert_same_checkpoint(one, other, step, read_checkpoint):
+    leaves = [jax.tree.leaves(read_checkpoint(folder, step)) for folder in (one, other)]
+    for a, b in zip(*leaves, strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
 def assert_same_training(expected, found, read_checkpoint):
@@ -83,10 +88,19 @@ def assert_same_training(expected, found, read_checkpoint):
         assert np.linalg.norm(b - a) < rounding
 
 
-def is_split(workdir, step):
-    """Whether arrays of a checkpoint's state lay split over devices."""
-    listed = json.loads((workdir / f"checkpoints/{step}/training/_sharding").read_text())
-    return any("fsdp" in json.loads(place)["partition_spec"] for place in listed.values())
+def split_and_whole(workdir, step, item, fsdp, read_checkpoint):
+    """The names of the arrays of a checkpoint that are worth splitting: of those that lay split, and of those
+    that did not."""
+    arrays = jax.tree.leaves_with_path(read_checkpoint(workdir, step)[item])
+    shapes = {jax.tree_util.keystr(path, simple=True, separator="."): np.shape(x) for path, x in arrays}
+    listed = json.loads((workdir / f"checkpoints/{step}/{item}/_sharding").read_text())
+    places = {base64.b64decode(name).decode(): json.loads(place) for name, place in listed.items()}
+    assert places.keys() == shapes.keys()
+    split, whole = set(), set()
+    for name, shape in shapes.items():
+        if math.prod(shape) >= MIN_SPLIT and any(length % fsdp == 0 for length in shape):
+            (split if "fsdp" in places[name]["partition_spec"] else whole).add(name)
+    return split, whole
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +127,11 @@ def alone(sgd, tmp_path_factory):
 def test_two_processes_compute_what_one_does(fsdp, sgd, alone, tmp_path, read_checkpoint):
     run(2, tmp_path / "run", [*sgd, f"--config.mesh.fsdp={fsdp}"])
     assert_same_training(alone, tmp_path / "run", read_checkpoint)
-    assert is_split(tmp_path / "run", 4) == (fsdp > 1)
+    # The parameters (plain descent remembers nothing) and their moving average.
+    for item in ("training", "model"):
+        split, whole = split_and_whole(tmp_path / "run", 4, item, fsdp, read_checkpoint)
+        assert not (whole if fsdp > 1 else split)
+        assert split or whole
 
 
 def test_a_checkpoint_goes_on_with_more_and_with_fewer_processes(sgd, alone, tmp_path, read_checkpoint):
@@ -125,7 +143,20 @@ def test_a_checkpoint_goes_on_with_more_and_with_fewer_processes(sgd, alone, tmp
     assert_same_training(alone, workdir, read_checkpoint)
 
 
-def test_sigterm_to_one_stops_all_after_the_same_step(tiny_arguments, tmp_path, read_checkpoint):
+# Further than a run can come that is ended after its third step.
+FAR = 30
+
+
+@pytest.fixture(scope="module")
+def unbroken(tiny_arguments, tmp_path_factory):
+    """The workdir of two processes with one device each, which nobody disturbed; it has kept every step."""
+    workdir = tmp_path_factory.mktemp("distributed") / "unbroken"
+    every = ["--config.train.checkpoint_every=1", f"--config.train.keep_checkpoints={FAR}"]
+    run(2, workdir, [*tiny_arguments, *every, f"--config.train.steps={FAR}"], devices=1)
+    return workdir
+
+
+def test_sigterm_to_one_stops_all_after_the_same_step(tiny_arguments, unbroken, tmp_path, read_checkpoint):
     arguments = [*tiny_arguments, "--config.train.checkpoint_every=100000"]
     program = start(2, tmp_path / "run", arguments)
     try:
@@ -142,14 +173,13 @@ def test_sigterm_to_one_stops_all_after_the_same_step(tiny_arguments, tmp_path, 
     steps = f"--config.train.steps={step + 2}"
     said = run(2, tmp_path / "run", [*arguments, steps], devices=1)
     assert f"resuming at step {step}" in said
-    run(2, tmp_path / "unbroken", [*arguments, steps], devices=1)
-    broken, unbroken = (arrays(read_checkpoint, tmp_path / name, step + 2) for name in ("run", "unbroken"))
-    for a, b in zip(broken, unbroken, strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_same_checkpoint(tmp_path / "run", unbroken, step + 2, read_checkpoint)
 
 
 @pytest.mark.parametrize("lost", [0, 1])
-def test_if_one_is_killed_the_other_ends_and_says_why(lost, tiny_arguments, tmp_path):
+def test_if_one_is_killed_the_other_ends_and_says_why(
+    lost, tiny_arguments, unbroken, tmp_path, read_checkpoint
+):
     workdir = tmp_path / "run"
     program = start(2, workdir, [*tiny_arguments, "--config.train.checkpoint_every=1"])
     try:
@@ -167,6 +197,7 @@ def test_if_one_is_killed_the_other_ends_and_says_why(lost, tiny_arguments, tmp_
     last = max(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
     said = run(2, workdir, [*tiny_arguments, f"--config.train.steps={last + 1}"], devices=1)
     assert f"resuming at step {last}" in said
+    assert_same_checkpoint(workdir, unbroken, last + 1, read_checkpoint)
 
 
 def test_a_mistake_of_the_user_ends_all_with_its_message(tiny_arguments, tmp_path):
