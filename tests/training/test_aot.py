@@ -6,9 +6,11 @@ from types import SimpleNamespace
 
 import jax
 import pytest
+from jax.sharding import AbstractMesh, AxisType
 
 from mscaflax.config import load_config
 from mscaflax.errors import UserError
+from mscaflax.training import aot
 from mscaflax.training.aot import (
     abstract_arguments,
     batch_size_on,
@@ -19,7 +21,7 @@ from mscaflax.training.aot import (
 )
 from mscaflax.training.chips import CHIPS, Slice, parse_topology
 from mscaflax.training.experiment import build_experiment
-from mscaflax.training.sharding import make_mesh
+from mscaflax.training.sharding import BATCH_AXES, MIN_SPLIT, make_mesh
 from mscaflax.training.step import make_train_step
 
 
@@ -129,21 +131,63 @@ def test_failures_are_told_in_a_line(text, number, said):
 
 @pytest.fixture(scope="module")
 def tiny_experiment():
-    return build_experiment(load_config(["--config=tiny", "--config.model.dtype=bfloat16"]), 5)
+    # Wide enough at the coarsest scale to have arrays that are worth splitting.
+    wide = "--config.model.generator_channels=(8,8,16,48,48)"
+    return build_experiment(load_config(["--config=tiny", "--config.model.dtype=bfloat16", wide]), 5)
 
 
-def test_the_traced_step_donates_and_shards_as_the_loops(tiny_experiment):
-    devices = jax.devices()[:1]
-    traced = trace_step(tiny_experiment, devices, 4)
-    state, vgg, batch = abstract_arguments(tiny_experiment, 4)
+def arguments_of(program):
+    """Of a program's text: {output: axes of the mesh along the dimensions of the argument in whose place it
+    comes}, and the axes of each other argument."""
+    head = program[program.index("@main(") : program.index(") -> (")]
+    donated, kept = {}, []
+    for argument in re.split(r", (?=%arg\d)", head):
+        axes = re.search(r"sdy\.sharding<@mesh, \[(.*?)\]>", argument)[1]
+        alias = re.search(r"tf\.aliasing_output = (\d+)", argument)
+        axes = [tuple(re.findall(r'"(\w+)"', part)) for part in re.findall(r"\{(.*?)\}", axes)]
+        if alias:
+            donated[int(alias[1])] = axes
+        else:
+            kept.append(axes)
+    return donated, kept
+
+
+def test_the_traced_step_donates_and_shards_as_the_loops(tiny_experiment, monkeypatch):
+    """Four devices that are not there, two of which share the state."""
+    axes = {"axis_types": (AxisType.Auto,) * 2}
+    monkeypatch.setattr(
+        aot, "make_mesh", lambda devices, fsdp: AbstractMesh((len(devices) // fsdp, fsdp), BATCH_AXES, **axes)
+    )
+    traced = trace_step(tiny_experiment, [None] * 4, 8, fsdp=2)
+    state, vgg, batch = abstract_arguments(tiny_experiment, 8)
     given = jax.tree.leaves(traced.args_info[0])
-    donated = [leaf.donated for leaf in given]
     count = len(jax.tree.leaves(state))
-    assert donated == [True] * count + [False] * (len(given) - count)
+    assert [leaf.donated for leaf in given] == [True] * count + [False] * (len(given) - count)
+    assert len(given) == count + len(jax.tree.leaves((vgg, batch)))
     assert jax.tree.map(lambda x: (x.shape, x.dtype), traced.out_info[0]) == jax.tree.map(
         lambda x: (x.shape, x.dtype), state
     )
-    assert len(given) == count + len(jax.tree.leaves((vgg, batch)))
+    donated, kept = arguments_of(traced.lower(lowering_platforms=("tpu",)).as_text())
+    split = []
+    for index, (path, leaf) in enumerate(jax.tree.leaves_with_path(state)):
+        if jax.tree_util.keystr(path).endswith("/sigma']"):
+            continue  # the step makes it anew, and does not take it
+        expected = [()] * leaf.ndim
+        even = [axis for axis in range(leaf.ndim) if leaf.shape[axis] % 2 == 0]
+        if leaf.size >= MIN_SPLIT and even:
+            expected[max(even, key=lambda axis: (leaf.shape[axis], axis))] = ("fsdp",)
+            split.append(jax.tree_util.keystr(path))
+        assert donated[index] == expected, path
+    # Parameters, moving average and the optimizer's state.
+    assert {name.split("[")[0] for name in split} == {".generator", ".ema", ".generator_optimizer"}
+    # Pretrained weights are whole; of the batch, exemplar, image and label are taken (the exemplar's label is
+    # that of the other direction of its pair).
+    batch_places = [places for places in kept if any(places)]
+    assert [(len(places), places[0]) for places in batch_places] == [
+        (4, BATCH_AXES),
+        (4, BATCH_AXES),
+        (3, BATCH_AXES),
+    ]
 
 
 def test_the_step_lowers_for_accelerators(tiny_experiment):
