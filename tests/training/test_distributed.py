@@ -200,6 +200,20 @@ def test_if_one_is_killed_the_other_ends_and_says_why(
     assert_same_checkpoint(workdir, unbroken, last + 1, read_checkpoint)
 
 
+def test_the_losses_of_the_shipped_settings_are_those_of_one_process(
+    tiny_arguments, unbroken, tmp_path, read_events
+):
+    """Adam and instance normalization amplify rounding; for these steps it stays small."""
+    run(1, tmp_path / "run", tiny_arguments, devices=1)
+    alone, together = read_events(tmp_path / "run"), read_events(unbroken)
+    names = [name for name in alone if name.startswith("loss/")]
+    assert len(names) > 5
+    for name in names:
+        assert list(alone[name]) == [1, 2, 3, 4]
+        for step, value in alone[name].items():
+            assert together[name][step] == pytest.approx(value, rel=1e-3), (name, step)
+
+
 def test_a_mistake_of_the_user_ends_all_with_its_message(tiny_arguments, tmp_path):
     arguments = [*tiny_arguments, "--config.mesh.fsdp=3"]
     done = subprocess.run(
