@@ -90,6 +90,7 @@ def synthesize_case(root, files, rng, workdir):
                 "seed": ["1"],
                 "attention": [str(root / "regions.png")],
                 "attention_scale": ["1"],
+                "attention_regions": ["3"],
                 "step": ["4"],
             },
             rng,

@@ -147,7 +147,12 @@ def test_the_attention_from_the_command_line(tiny_run, synthesize_arguments, tmp
     assert cli.main(["synthesize", f"--workdir={tiny_run}", *synthesize_arguments, *attention]) == 0
     assert capsys.readouterr().out.splitlines() == [str(file) for file in files]
     assert sorted(tmp_path.iterdir()) == sorted(files)
-    assert read_photo(files[0]).shape == (64, 128, 3) and read_photo(files[1]).shape[1] > 4 * 128
+    drawn = read_photo(files[1])
+    assert read_photo(files[0]).shape == (64, 128, 3) and drawn.shape[1] > 4 * 128
+    # Of the four regions, two lie beside each other.
+    one_row = [*attention, "--attention_regions=2"]
+    assert cli.main(["synthesize", f"--workdir={tiny_run}", *synthesize_arguments, *one_row]) == 0
+    assert len(read_photo(files[1])) < len(drawn)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +171,11 @@ def test_the_attention_from_the_command_line(tiny_run, synthesize_arguments, tmp
         ("--attention={folder}/picture.png", "name the same file: give two"),
         ("--attention={folder}/attention.gif", "--attention={folder}/attention.gif must end in .png"),
         ("--attention_scale=1", "--attention_scale says something about --attention=PNG alone"),
+        ("--attention_regions=4", "--attention_regions says something about --attention=PNG alone"),
+        (
+            "--attention={folder}/attention.png --attention_regions=0",
+            "--attention_regions=0 draws none: give 1 or more",
+        ),
         ("--step=3", "has no checkpoint of step 3: it holds steps 2, 4"),
         ("--step=x", "--step: invalid int value: 'x'"),
         ("--seed=-1", "the seed -1 is outside 0..4294967295"),
@@ -181,7 +191,7 @@ def test_bad_input_of_synthesize_is_one_line(
         "half": tmp_path / "half.png",
         "folder": tmp_path,
     }
-    arguments = [f"--workdir={tiny_run}", *synthesize_arguments, changed.format(**names)]
+    arguments = [f"--workdir={tiny_run}", *synthesize_arguments, *changed.format(**names).split()]
     assert cli.main(["synthesize", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and err.startswith("mscaflax: error: ")

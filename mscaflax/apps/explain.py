@@ -10,7 +10,7 @@ from mscaflax.errors import UserError
 
 # Hues far apart (golden angle), in the order of the regions' use: the first ones matter most.
 _GOLDEN_ANGLE = 137.508
-_SCALE = 1
+_SCALE = 2
 _CELL, _GAP, _FONT_SIZE, _TEXT = 144, 6, 14, 40
 _BACKGROUND, _INK = (255, 255, 255), (30, 30, 30)
 
@@ -54,20 +54,30 @@ class Explanation:
         size = tuple(side * step for side in self.assignment.shape[1:])
         return np.stack([_resized(share, size)[:h, :w] for share in self.assignment])
 
+    def sent(self):
+        """float32 [K, h', w'] in [0, 1]: what each place of the exemplar sends to the target by each region.
+
+        That is use·γ·α, the mean over the target of β·γ·α. Before the resizing its sum is at most 1. (α
+        relative to its peak would not do: a region that looks everywhere a little would have most of the
+        exemplar, though it takes next to nothing of each place.)
+        """
+        sent = (self.use * self.gate)[:, None, None] * self.attention
+        return np.stack([_resized(plane, self.exemplar.shape[:2]) for plane in sent])
+
     def winners(self):
         """Which part feeds which, as two maps of places in the order of use.
 
         Returns:
-          (int [h', w'] the region that looks hardest at each place of the exemplar, relative to its peak;
+          (int [h', w'] the region by which each place of the exemplar sends most to the target, see `sent`;
           int [h, w] the region that has most of each place of the picture).
         """
-        return self.over_exemplar().argmax(axis=0), self.over_picture().argmax(axis=0)
+        return self.sent().argmax(axis=0), self.over_picture().argmax(axis=0)
 
     def draw(self, count=8):
         """The explanation as a picture: both scenes coloured by region, then each of the first regions.
 
         Args:
-          count: of the regions that are shown.
+          count: of the regions that are shown, the most used first; all K are, where it is K or more.
 
         Returns:
           uint8 [H, W, 3] RGB.
@@ -82,8 +92,8 @@ def explain(model, layout, exemplar, scale=None, seed=0):
       model: a mscaflax.training.model.Model with masked spatial-channel attention.
       layout: a mscaflax.apps.inputs.Layout.
       exemplar: a mscaflax.apps.inputs.Exemplar.
-      scale: 0, the finest, to L-1; None takes half the picture's resolution: coarse enough for regions that
-        are parts of things, not edges, fine enough to tell the things apart.
+      scale: 0, the finest, to L-1; None takes a quarter of the picture's resolution: coarse enough for
+        regions that are things, not edges, fine enough to tell them apart.
       seed: of the texture noise.
 
     Raises:
@@ -200,7 +210,8 @@ def _draw(explanation, count):
         x, y = _GAP + column * 2 * (left + _GAP), height + row * pitch
         colour = tuple(int(v) for v in colours[place])
         draw.rectangle((x, y + 4, x + _FONT_SIZE, y + 4 + _FONT_SIZE), colour)
-        said = f"{explanation.use[place]:.0%} of the target, let through: {explanation.gate[place]:.0%}"
+        said = f"{place + 1} of {len(colours)}: {explanation.use[place]:.0%} of the target, "
+        said += f"let through: {explanation.gate[place]:.0%}"
         draw.text((x + _FONT_SIZE + _GAP, y + 3), said, _INK, font)
         for offset, picture, heat in (
             (0, explanation.exemplar, alphas[place]),

@@ -127,7 +127,7 @@ class Synthesizer:
 
         Args:
           label, exemplar, exemplar_label, seed: as of a call.
-          scale: 0, the finest, to L-1; None for one that shows parts of things.
+          scale: 0, the finest, to L-1; None for one whose regions are things.
 
         Returns:
           A mscaflax.apps.explain.Explanation; its `draw()` is a picture.

@@ -22,7 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--attention", metavar="PNG", help="where a picture goes of which part of the exemplar feeds which"
     )
     parser.add_argument(
-        "--attention_scale", type=int, metavar="I", help="of it: 0, the finest, to 4 (default: 1)"
+        "--attention_scale", type=int, metavar="I", help="of it: 0, the finest, to 4 (default: 2)"
+    )
+    parser.add_argument(
+        "--attention_regions",
+        type=int,
+        metavar="N",
+        help="of it: how many regions to draw, the most used first (default: 8)",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the texture (default: 0)")
     parser.add_argument("--step", type=int, metavar="N", help="checkpoint to take (default: the last)")
@@ -36,8 +42,11 @@ def run(args: argparse.Namespace) -> int:
     """
     output = output_path("--output", args.output)
     attention = None if args.attention is None else output_path("--attention", args.attention)
-    if attention is None and args.attention_scale is not None:
-        raise UserError("--attention_scale says something about --attention=PNG alone: give both")
+    for name in ("attention_scale", "attention_regions"):
+        if attention is None and getattr(args, name) is not None:
+            raise UserError(f"--{name} says something about --attention=PNG alone: give both")
+    if args.attention_regions is not None and args.attention_regions < 1:
+        raise UserError(f"--attention_regions={args.attention_regions} draws none: give 1 or more")
     if attention is not None and attention.absolute() == output.absolute():
         raise UserError("--output and --attention name the same file: give two")
 
@@ -51,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
     pictures = {}
     if attention is not None:
         explanation = synthesizer.explain(*given, scale=args.attention_scale, seed=args.seed)
-        pictures[attention] = explanation.draw()
+        some = args.attention_regions
+        pictures[attention] = explanation.draw() if some is None else explanation.draw(some)
     pictures[output] = synthesizer(*given, seed=args.seed)
     for path, picture in pictures.items():
         save_png(path, picture)

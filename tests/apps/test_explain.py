@@ -26,7 +26,7 @@ def given(photo_folder):
 
 @pytest.fixture(scope="module")
 def explanation(synthesizer, given):
-    return synthesizer.explain(*given, seed=3)
+    return synthesizer.explain(*given, scale=1, seed=3)
 
 
 def test_the_picture_is_that_of_a_call(explanation, synthesizer, given):
@@ -61,13 +61,45 @@ def test_a_known_attention_is_shown_where_it_is(explanation):
     attention = np.zeros((4, 16, 16), np.float32)
     attention[:, 0, 0] = 1
     attention[2] = np.roll(attention[2], (8, 8), axis=(0, 1))
+    attention[[1, 3]] = 1 / 256
     assignment = np.zeros((4, 32, 40), np.float32)
     assignment[0, :, :20], assignment[2, :, 20:] = 1, 1
-    known = dataclasses.replace(explanation, attention=attention, assignment=assignment)
+    share = np.array([0.5, 0, 0.5, 0], np.float32)
+    known = dataclasses.replace(explanation, attention=attention, assignment=assignment, use=share)
     from_where, to_where = known.winners()
     height, width = explanation.exemplar.shape[:2]
     assert from_where[height // 2, width // 2] == 2 and from_where[0, 0] == 0
     assert (to_where[:, :38] == 0).all() and (to_where[:, 42:] == 2).all()
+
+
+@pytest.mark.parametrize(("gate", "winner"), [(0.9, 1), (0.1, 0)])
+def test_a_place_is_of_the_region_by_which_it_sends_most(gate, winner, explanation):
+    # 0 looks everywhere alike, 1 at the upper left quarter alone: four times as hard, for half of the target.
+    attention = np.zeros((4, 16, 16), np.float32)
+    attention[0], attention[1, :8, :8] = 1 / 256, 1 / 64
+    attention[2:, 15, 15] = 1
+    assignment = np.zeros((4, 32, 40), np.float32)
+    assignment[0, :, :24], assignment[1, :, 24:36], assignment[2, :, 36:] = 1, 1, 1
+    gates = np.array([1, gate, 0, 1], np.float32)
+    known = dataclasses.replace(
+        explanation,
+        attention=attention,
+        assignment=assignment,
+        gate=gates,
+        use=assignment.mean(axis=(1, 2)),
+    )
+    from_where, _ = known.winners()
+    height, width = explanation.exemplar.shape[:2]
+    assert from_where[height // 4, width // 4] == winner and from_where[-height // 4, width // 4] == 0
+    # By the definition, place by place: the mean over the target of what goes from here to there.
+    moved = np.einsum("kij,k,kqr->qrk", assignment, gates, attention) / assignment[0].size
+    coarse = moved.argmax(axis=-1)
+    assert coarse[4, 4] == winner and coarse[12, 4] == 0
+    np.testing.assert_allclose(known.sent()[:, height // 4, width // 4], moved[4, 4], rtol=1e-4, atol=1e-9)
+
+
+def test_regions_are_things_unless_told_otherwise(synthesizer, given):
+    assert synthesizer.explain(*given).scale == 2
 
 
 def test_the_drawing_changes_with_what_it_shows(explanation):

@@ -124,6 +124,7 @@ def test_what_feeds_the_picture(client, studio, exemplars, layout, photos):
     shares = array(regions["assignment"], count, h, w)
     np.testing.assert_allclose(shares.sum(axis=0, dtype=int), 255, atol=count)
     assert len(regions["colours"]) == count
+    np.testing.assert_allclose(regions["use"], shares.mean(axis=(1, 2)) / 255, atol=0.005)
     for (photo, label), found in zip(open_photos(photos), regions["exemplars"], strict=True):
         expected = studio.synthesizer.explain(layout.astype(int), photo, label.astype(int))
         planes = array(found["attention"], count, found["height"], found["width"])

@@ -63,7 +63,7 @@ def answer_json(answer):
     Returns:
       {"picture": a PNG, "milliseconds": int, "width", "height" of the picture,
        "regions": null, or {"scale", "width", "height" of β's planes, "count": K,
-         "assignment": uint8 [K, h, w], β·255, "colours": [[r, g, b], ...] of the regions,
+         "assignment": uint8 [K, h, w], β·255, "colours": [[r, g, b], ...] of the regions, "use": [K],
          "exemplars": [{"width", "height" of α's planes, "attention": uint8 [K, h', w'], α/peak·255, "peaks":
            [K] the peaks of α, "gate": [K] γ}, ...]}}. The order of the regions is the first exemplar's.
     """
@@ -109,6 +109,7 @@ def _regions(answer):
         "count": count,
         "assignment": _levels(first.assignment),
         "colours": colours_of(answer).tolist(),
+        "use": [round(float(use), 5) for use in first.use],
         "exemplars": [_attention(found, first.regions) for found in answer.explanations],
     }
 

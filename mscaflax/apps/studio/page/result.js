@@ -46,10 +46,12 @@ export class Result {
     const overlays = this.overlays();
     overlays.forEach((overlay) => { wipe(overlay); overlay.parentNode.classList.remove("lit"); });
     if (!this.tinted || !this.regions) return;
-    const { count, width, height, assignment, colours, exemplars } = this.regions;
-    stretch(this.over, tint(assignment, count, width, height, colours));
+    const { width, height, assignment, colours, use, exemplars } = this.regions;
+    stretch(this.over, tint(assignment, width, height, colours, use.map(() => 1)));
     exemplars.forEach((found, i) => {
-      if (overlays[i]) fit(overlays[i], tint(found.attention, count, found.width, found.height, colours));
+      // By which region a place sends most to the picture.
+      const weights = use.map((share, k) => share * found.gate[k] * found.peaks[k]);
+      if (overlays[i]) fit(overlays[i], tint(found.attention, found.width, found.height, colours, weights));
     });
   }
 
@@ -95,7 +97,7 @@ export class Result {
     const place = Math.floor(v * found.height) * found.width + Math.floor(u * found.width);
     const heat = new Float32Array(width * height);
     for (let k = 0; k < count; k += 1) {
-      const weight = found.gate[k] * found.attention[k * found.width * found.height + place];
+      const weight = found.gate[k] * found.peaks[k] * found.attention[k * found.width * found.height + place];
       for (let p = 0; p < heat.length; p += 1) heat[p] += weight * assignment[k * heat.length + p];
     }
     stretch(this.over, veil(heat, width, height));
@@ -150,13 +152,14 @@ function veil(heat, width, height) {
   return image;
 }
 
-/** The colour of the region that is strongest at each place. */
-function tint(planes, count, width, height, colours) {
+/** The colour of the region that is strongest at each place, its plane times its weight. */
+function tint(planes, width, height, colours, weights) {
   const image = new ImageData(width, height);
   const size = width * height;
   for (let i = 0; i < size; i += 1) {
     let best = 0;
-    for (let k = 1; k < count; k += 1) if (planes[k * size + i] > planes[best * size + i]) best = k;
+    const strength = (k) => weights[k] * planes[k * size + i];
+    for (let k = 1; k < weights.length; k += 1) if (strength(k) > strength(best)) best = k;
     image.data.set([...colours[best], 165], 4 * i);
   }
   return image;
