@@ -1,7 +1,9 @@
 """What the docs show runs."""
 
+import argparse
 import importlib
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import nbformat
 import numpy as np
 import pytest
 
+from mscaflax.apps.compose import find_place
+from mscaflax.apps.inputs import check_label
 from mscaflax.config import load_config
 from mscaflax.errors import UserError
 from mscaflax.nets.alignments import AlignmentInputs, find_alignment
@@ -77,6 +81,38 @@ def test_every_link_between_the_docs_leads_somewhere():
     for page in pages:
         for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_readme_names_files_that_it_draws(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(DOCS)
+    pictures = importlib.import_module("make_pictures")
+    pictures.write_files(tmp_path)
+    taken, commands = set(), readme_commands()
+    assert {name for name, _ in commands} == {"synthesize", "blend", "extrapolate", "edit"}
+    for name, arguments in commands:
+        parser = argparse.ArgumentParser()
+        importlib.import_module(f"mscaflax.commands.{name}").add_arguments(parser)
+        values = vars(parser.parse_args(arguments))
+        inputs = [value for key, value in values.items() if key not in ("output", "attention")]
+        files = [file for value in inputs for file in (value if isinstance(value, list) else [value])]
+        taken |= {file for file in files if str(file).endswith(".png")}
+    assert taken == {path.name for path in tmp_path.iterdir()}
+    larger, part, edited, label = (
+        check_label(tmp_path / f"{name}.png", name, pictures.CLASSES)
+        for name in ("larger", "part_label", "edited", "photo_label")
+    )
+    assert find_place(part, larger) == (16, 32)
+    assert 0.02 < (edited != label).mean() < 0.2
+
+
+def readme_commands():
+    """(name, arguments) of the README's commands that take the shipped model and the files of the page."""
+    page = (DOCS.parent / "README.md").read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    found = re.compile("mscaflax (synthesize|blend|extrapolate|edit) (?!.*--workdir)(.*)")
+    matches = [match for match in map(found.match, lines) if match]
+    return [(match[1], shlex.split(match[2], comments=True)) for match in matches]
 
 
 @pytest.mark.slow

@@ -1,11 +1,12 @@
-"""Putting synthesized pixels into a photo without a seam.
+"""Putting synthesized pixels into a photo without a step of light or colour.
 
 The photo and what the network paints at the same place differ: by a little light and colour, and by their
 textures. Where the photo is kept this offset is known; it is continued over the new pixels and added to them,
-so that no step is left. From the border of the kept pixels it is continued as smoothly as can be, by the
-membrane of Pérez, Gangnet and Blake, "Poisson image editing", SIGGRAPH 2003, in its form for offsets. A plain
-membrane carries the offset of a bright sky into the dark road below it, and the mean of a few border pixels
-as far as the picture goes. Therefore
+so that no step is left. Textures are not continued: a reflection in water may end where the photo does.
+From the border of the kept pixels the offset is continued as smoothly as can be, by the membrane of Pérez,
+Gangnet and Blake, "Poisson image editing", SIGGRAPH 2003, in its form for offsets. A plain membrane carries
+the offset of a bright sky into the dark road below it, and the mean of a few border pixels as far as the
+picture goes. Therefore
 
   - the membrane is cut where the label changes: a region is adapted by kept pixels of its own class;
   - what it carries is only how much the offset differs from the one to be expected of this class at this
