@@ -13,6 +13,7 @@ import nbformat
 import numpy as np
 import pytest
 
+from mscaflax import cli
 from mscaflax.apps.compose import find_place
 from mscaflax.apps.inputs import check_label
 from mscaflax.config import load_config
@@ -83,19 +84,32 @@ def test_every_link_between_the_docs_leads_somewhere():
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/own_photos.md", "docs/extending.md", "docs/deploy.md", "docs/scaling.md"]
+)
+def test_the_commands_of_a_page_are_taken(page):
+    commands = commands_of(page)
+    assert commands
+    for name, arguments in commands:
+        config, _ = parsed(name, arguments)
+        if cli.COMMANDS[name].takes_config:
+            load_config(config)
+
+
 def test_the_readme_names_files_that_it_draws(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(DOCS)
     pictures = importlib.import_module("make_pictures")
     pictures.write_files(tmp_path)
-    taken, commands = set(), readme_commands()
-    assert {name for name, _ in commands} == {"synthesize", "blend", "extrapolate", "edit"}
-    for name, arguments in commands:
-        parser = argparse.ArgumentParser()
-        importlib.import_module(f"mscaflax.commands.{name}").add_arguments(parser)
-        values = vars(parser.parse_args(arguments))
-        inputs = [value for key, value in values.items() if key not in ("output", "attention")]
-        files = [file for value in inputs for file in (value if isinstance(value, list) else [value])]
-        taken |= {file for file in files if str(file).endswith(".png")}
+    taken, seen = set(), set()
+    for name, arguments in commands_of("README.md"):
+        _, values = parsed(name, arguments)
+        # With --workdir the files are the reader's own.
+        if name in ("synthesize", "blend", "extrapolate", "edit") and values["workdir"] is None:
+            seen.add(name)
+            inputs = [value for key, value in values.items() if key not in ("output", "attention")]
+            files = [file for value in inputs for file in (value if isinstance(value, list) else [value])]
+            taken |= {file for file in files if str(file).endswith(".png")}
+    assert seen == {"synthesize", "blend", "extrapolate", "edit"}
     assert taken == {path.name for path in tmp_path.iterdir()}
     larger, part, edited, label = (
         check_label(tmp_path / f"{name}.png", name, pictures.CLASSES)
@@ -105,14 +119,22 @@ def test_the_readme_names_files_that_it_draws(monkeypatch, tmp_path):
     assert 0.02 < (edited != label).mean() < 0.2
 
 
-def readme_commands():
-    """(name, arguments) of the README's commands that take the shipped model and the files of the page."""
-    page = (DOCS.parent / "README.md").read_text()
-    blocks = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+def commands_of(page):
+    """[(name, arguments)] of the `mscaflax` commands that a page shows."""
+    text = (DOCS.parent / page).read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    found = re.compile("mscaflax (synthesize|blend|extrapolate|edit) (?!.*--workdir)(.*)")
-    matches = [match for match in map(found.match, lines) if match]
-    return [(match[1], shlex.split(match[2], comments=True)) for match in matches]
+    parts = [part for line in lines for part in re.split(" && ", line)]
+    matches = [match for match in map(re.compile(r"(?:\S+=\S+ )*mscaflax ([a-z].*)").match, parts) if match]
+    return [(name, rest) for name, *rest in (shlex.split(match[1], comments=True) for match in matches)]
+
+
+def parsed(name, arguments):
+    """(config items, {key: value}) of a command's arguments, by the command's own parser."""
+    parser = argparse.ArgumentParser(allow_abbrev=False, exit_on_error=False)
+    importlib.import_module(cli.COMMANDS[name].module).add_arguments(parser)
+    config, rest = cli.split_config(arguments) if cli.COMMANDS[name].takes_config else ([], arguments)
+    return config, vars(parser.parse_args(rest))
 
 
 @pytest.mark.slow
