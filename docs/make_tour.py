@@ -70,9 +70,9 @@ for index in (1, 2):
         """## Which part feeds which
 
 The attention: the regions that the network finds in the exemplar (α), where they land (β), and how much of
-each is let through (γ).""",
+each is let through (γ). A colour is the same region in both scenes: trees feed trees.""",
     ),
-    (CODE, """Image.fromarray(synthesizer.explain(target, photos[1], labels[1]).draw(count=4))"""),
+    (CODE, """Image.fromarray(synthesizer.explain(labels[1], photos[2], labels[2]).draw(count=4))"""),
     (
         TEXT,
         """## Between two styles, and beyond
@@ -108,6 +108,57 @@ The segmenter beside the model guesses it. The true map, the guess, and what is 
 print(f"{(guess == labels[2]).mean():.0%} of the pixels are right")
 maps = [synthesizer.classes.colorize(label) for label in (labels[2], guess)]
 show(*maps, synthesizer(target, photos[2], labels[2]), synthesizer(target, photos[2]), height=120)""",
+    ),
+    (
+        TEXT,
+        """## Edit a photo
+
+Change its label map; what the change does not touch stays bit for bit. Here the road goes, a cloud comes.""",
+    ),
+    (
+        CODE,
+        """photo, label = scenes.render(*scenes.scene("test", 38), (64, 128))
+number = scenes.CLASS_NAMES.index
+edited = np.where(label == number("road"), number("sand"), label)
+y, x = np.mgrid[:64, :128]
+edited[((x - 92) / 17) ** 2 + ((y - 12) / 4) ** 2 < 1 + np.sin(x / 3) / 4] = number("cloud")
+maps = [synthesizer.classes.colorize(found) for found in (label, edited)]
+show(photo, *maps, synthesizer.edit(photo, label, edited), height=120)""",
+    ),
+    (
+        TEXT,
+        """## Continue a photo
+
+A larger label map says what lies around it.""",
+    ),
+    (
+        CODE,
+        """whole, layout = scenes.render(*scenes.scene("test", 11), (96, 192))
+part = np.s_[16:80, 32:160]
+framed = np.full_like(whole, 255)
+framed[part] = whole[part]
+continued = synthesizer.extrapolate(whole[part], layout[part], layout)
+show(framed, synthesizer.classes.colorize(layout), continued)""",
+    ),
+    (
+        TEXT,
+        """## One file to hand on
+
+It runs without this package too, by JAX alone ([deploy.md](deploy.md)). It takes batches, and makes the same
+pictures.""",
+    ),
+    (
+        CODE,
+        """import tempfile
+
+from mscaflax import load_exported
+from mscaflax.apps.export import export_model
+
+with tempfile.TemporaryDirectory() as folder:
+    print(f"{export_model(synthesizer.model, f'{folder}/scenes64.zip') / 1e6:.0f} MB")
+    generate = load_exported(f"{folder}/scenes64.zip")
+batch = generate(np.stack([target, labels[2]]), np.stack([photos[1]] * 2), np.stack([labels[1]] * 2))
+show(*((batch + 1) * 127.5).round().clip(0, 255).astype(np.uint8))""",
     ),
 )
 
