@@ -36,8 +36,16 @@ def main():
     parser.add_argument("--dark", action="store_true", help="as for who prefers dark pages")
     parser.add_argument("--whole", action="store_true", help="the whole page, not what fits into the window")
     parser.add_argument("--mix", action="store_true", help="with a second photo, mixed with the first")
-    parser.add_argument("--regions", action="store_true", help="with the regions in colour")
-    parser.add_argument("--point", metavar="U,V", help="point at this place of the picture, both in 0..1")
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument(
+        "--regions", action="store_true", help="with the regions in colour, nothing pointed at"
+    )
+    shown.add_argument(
+        "--point",
+        default="0.08,0.53",
+        metavar="U,V",
+        help="point at this place of the picture, both in 0..1 (default: a palm)",
+    )
     args = parser.parse_args()
 
     studio = Studio(Synthesizer.from_workdir(args.workdir))
@@ -89,7 +97,7 @@ def _prepare(driver, args):
         wait_for_picture(driver, 2)
     if args.regions:
         driver.execute_script("document.getElementById('regions').click()")
-    if args.point:
+    else:
         driver.execute_script(_POINT, *map(float, args.point.split(",")))
     time.sleep(0.5)
 
