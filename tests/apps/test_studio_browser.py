@@ -9,9 +9,10 @@ from PIL import Image
 
 from mscaflax import Synthesizer
 from mscaflax.apps.blend import Blender
+from mscaflax.apps.explain import region_colours
 from mscaflax.apps.inputs import read_exemplar, read_layout
 from mscaflax.apps.studio.server import build_app
-from mscaflax.apps.studio.service import Studio
+from mscaflax.apps.studio.service import Job, Studio
 from mscaflax.data import scenes
 
 pytestmark = pytest.mark.slow
@@ -83,15 +84,29 @@ class Page:
             event = {"type": kind, "x": x, "y": y, "button": "left", "buttons": 1, "clickCount": 1}
             self.driver.execute_cdp_cmd("Input.dispatchMouseEvent", event)
 
+    def hover(self, selector, u, v):
+        """Moves the mouse to a place of what is shown, both in 0..1; outside of them is beside it."""
+        x, y = self.driver.execute_script(
+            "const e = document.querySelector(arguments[0]); e.scrollIntoView({block: 'nearest'});"
+            "const b = e.getBoundingClientRect();"
+            "return [b.left + arguments[1] * b.width, b.top + arguments[2] * b.height]",
+            selector, u, v,
+        )  # fmt: skip
+        self.driver.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": x, "y": y})
+
     def canvas(self, selector="#map"):
         """The pixels of a canvas, uint8 [h, w, 3]."""
+        return self.pixels(selector)[..., :3]
+
+    def pixels(self, selector):
+        """The pixels of a canvas with their opacity, uint8 [h, w, 4]."""
         width, height, data = self.driver.execute_script(
             "const c = document.querySelector(arguments[0]);"
             "const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
             "return [c.width, c.height, Array.from(d)]",
             selector,
         )
-        return np.array(data, np.uint8).reshape(height, width, 4)[..., :3]
+        return np.array(data, np.uint8).reshape(height, width, 4)
 
     def ids(self):
         """The label map on the canvas, int [h, w]: every pixel has exactly the colour of a class."""
@@ -220,12 +235,69 @@ def test_pointing_shows_what_feeds_a_place(page):
     page.find("#picture").send_keys("\ue014")  # the right arrow key
     said = page.find("#source").text
     assert "feeds" in said and "let through" in said
-    veil = page.driver.execute_script(
-        "const c = document.querySelector('.over-photo');"
-        "return Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
-    )
-    alpha = np.array(veil)[3::4]
+    alpha = page.pixels(".over-photo")[..., 3]
     assert alpha.min() < 10 and alpha.max() > 30
+
+
+def test_hovering_lights_up_what_feeds_what_and_leaving_clears_it(page, studio):
+    found = first_explanation(page, studio)
+    (height, width), (photo_height, photo_width) = found.assignment.shape[1:], found.attention.shape[1:]
+    through = found.gate[:, None, None] * found.attention
+
+    page.hover("#picture", 0.3, 0.6)
+    heat = np.einsum("k,khw->hw", found.assignment[:, int(0.6 * height), int(0.3 * width)], through)
+    assert_veils(page.pixels(".over-photo"), heat)
+    first = page.pixels("#picture-over")
+    assert first[..., 3].any() and "feeds" in page.find("#source").text
+    page.hover("#picture", 0.8, 0.2)
+    assert (page.pixels("#picture-over") != first).any()
+    page.hover("#picture", 0.5, -0.1)
+    assert not page.pixels("#picture-over").any() and not page.pixels(".over-photo").any()
+
+    page.hover(".slot .stage", 0.4, 0.7)
+    sent = through[:, int(0.7 * photo_height), int(0.4 * photo_width)]
+    heat = np.einsum("k,khw->hw", sent, found.assignment)
+    over = page.pixels("#picture-over")
+    step = len(over) // height
+    assert_veils(over[step // 2 :: step, step // 2 :: step], heat)
+    assert "what this place of the photo feeds" in page.find("#source").text
+    page.hover(".slot .stage", 0.5, 1.6)
+    assert not page.pixels("#picture-over").any()
+
+
+def test_regions_are_tinted_in_both_pictures(page, studio):
+    found = first_explanation(page, studio)
+    assert not page.pixels("#picture-over").any()
+    page.click("#regions")
+    sent = (found.use * found.gate)[:, None, None] * found.attention
+    tinted = page.pixels(".over-photo")
+    expected = region_colours(len(sent))[sent.argmax(axis=0)]
+    # The browser keeps colours times their opacity, in whole numbers; the page has α in 255 levels.
+    alike = np.abs(tinted[..., :3].astype(int) - expected).max(axis=-1) <= 2
+    assert tinted.shape[:2] == sent.shape[1:] and alike.mean() > 0.95
+    picture = page.pixels("#picture-over")
+    assert (picture[..., 3] > 150).all() and (tinted[..., 3] == 165).all()
+
+    page.hover("#picture", 0.3, 0.6)
+    assert (page.pixels("#picture-over") != picture).any()
+    page.hover("#picture", 0.5, -0.1)
+    np.testing.assert_array_equal(page.pixels("#picture-over"), picture)
+    np.testing.assert_array_equal(page.pixels(".over-photo"), tinted)
+    page.click("#regions")
+    assert not page.pixels("#picture-over").any() and not page.pixels(".over-photo").any()
+
+
+def first_explanation(page, studio):
+    """The Explanation of the picture that the page begins with."""
+    layout = page.ids().astype(np.uint8)
+    return studio.synthesize(Job(layout, (first_exemplar(studio),), (1.0,), 0)).explanations[0]
+
+
+def assert_veils(overlay, heat):
+    """The hotter, the clearer: an overlay is clear at the highest heat, and dark where it is cold."""
+    opacity = overlay[..., 3].astype(float)
+    assert opacity[heat >= np.quantile(heat, 0.98)].max() <= opacity.max() / 4
+    assert np.corrcoef(opacity.ravel(), -np.sqrt(heat.ravel()))[0, 1] > 0.8
 
 
 def test_keys_paint_too(page):
