@@ -1,8 +1,23 @@
-"""Writing files."""
+"""Names of files, and writing them."""
 
 import os
 import secrets
 from pathlib import Path
+
+from mscaflax.errors import UserError
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path in which ~ and ~NAME are the home folders that they stand for.
+
+    Raises:
+      UserError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        user = Path(path).parts[0]
+        raise UserError(f"{path}: no home folder is known for {user}; write the path without it") from None
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> None:

@@ -16,6 +16,8 @@ from mscaflax.errors import UserError
 from mscaflax.nets.msca import Alignment
 
 MAX_STEPS = 1000  # of a path
+# Of a weight, on either side of zero. Far beyond a style there is none: the network's values overflow.
+MAX_WEIGHT = 10
 
 
 class Blender:
@@ -61,20 +63,17 @@ class Blender:
         """One style for the whole picture: Σ wᵢ·(γV)ᵢ.
 
         Args:
-          weights: a finite number for each exemplar; they need not lie in [0, 1]: (-0.5, 1.5) goes beyond the
-            second exemplar. Those that sum to 1 keep what the exemplars have in common.
+          weights: a number in -MAX_WEIGHT..MAX_WEIGHT for each exemplar; they need not lie in [0, 1]:
+            (-0.5, 1.5) goes beyond the second exemplar. Those that sum to 1 keep what the exemplars have in
+            common.
 
         Returns:
           uint8 [h, w, 3].
 
         Raises:
-          UserError: not as many weights as exemplars, or one that is not finite.
+          UserError: as `check_weights`.
         """
-        weights = np.asarray(weights, np.float32)
-        if weights.shape != (len(self._alignments),) or not np.isfinite(weights).all():
-            raise UserError(
-                f"{len(self._alignments)} exemplars need as many finite weights, got {weights.tolist()}"
-            )
+        weights = np.asarray(check_weights(weights, len(self._alignments)), np.float32)
         return self._decode([_mixed(scale, weights) for scale in self._scales()])
 
     def path(self, steps, begin=0.0, end=1.0):
@@ -82,21 +81,27 @@ class Blender:
 
         Args:
           steps: number of pictures, 2 to MAX_STEPS.
-          begin, end: 0 is the first exemplar, 1 the last; below and above goes beyond them.
+          begin, end: 0 is the first exemplar, 1 the last; below and above goes beyond them, as far as the
+            weights may.
 
         Returns:
           uint8 [steps, h, w, 3].
 
         Raises:
-          UserError: fewer than two exemplars or steps, more than MAX_STEPS, or a place that is not finite.
+          UserError: fewer than two exemplars or steps, more than MAX_STEPS, or a place too far beyond.
         """
         count = len(self._alignments)
-        if not np.isfinite([begin, end]).all():
-            raise UserError(f"a path goes between finite places, got {begin} and {end}")
         if steps > MAX_STEPS:
             raise UserError(f"a path has at most {MAX_STEPS:,} steps, got {steps:,}")
         if count < 2 or steps < 2:
             raise UserError(f"a path needs two exemplars and two steps or more, got {count} and {steps}")
+        # Beyond an end, the weight there exceeds 1 by as much as the place does.
+        beyond = (MAX_WEIGHT - 1) / (count - 1)
+        if not all(-beyond <= place <= 1 + beyond for place in (begin, end)):
+            raise UserError(
+                f"a path through {count} exemplars goes between places in {-beyond:.4g}..{1 + beyond:.4g}, "
+                f"got {begin:g} and {end:g}"
+            )
         return np.stack(
             [self.mix(path_weights(t * (count - 1), count)) for t in np.linspace(begin, end, steps)]
         )
@@ -105,20 +110,22 @@ class Blender:
         """Another style at every place: the weights of a pixel mix what the exemplars give there.
 
         Args:
-          weights: float [n, h, w] for n exemplars and the layout's h × w, finite; each pixel's sum to 1.
+          weights: float [n, h, w] in -MAX_WEIGHT..MAX_WEIGHT for n exemplars and the layout's h × w; each
+            pixel's sum to 1.
 
         Returns:
           uint8 [h, w, 3].
 
         Raises:
-          UserError: weights of another shape, that are not finite or do not sum to 1.
+          UserError: weights of another shape, out of range, or that do not sum to 1.
         """
         weights = np.asarray(weights, np.float32)
         expected = (len(self._alignments), *self.layout.size)
         if weights.shape != expected:
             raise UserError(f"the weights are {list(weights.shape)}, they must be {list(expected)}")
-        if not np.isfinite(weights).all() or np.abs(weights.sum(axis=0) - 1).max() > 1e-3:
-            raise UserError("the weights of each pixel must be finite and sum to 1")
+        # NaN fails the first of these.
+        if not (np.abs(weights) <= MAX_WEIGHT).all() or np.abs(weights.sum(axis=0) - 1).max() > 1e-3:
+            raise UserError(f"the weights of each pixel must lie in -{MAX_WEIGHT}..{MAX_WEIGHT} and sum to 1")
         h, w = self.layout.label.shape
         # What lies beyond the border weighs nothing; there the nearest weights are as good as any.
         edge = [(0, 0), (0, h - weights.shape[1]), (0, w - weights.shape[2])]
@@ -162,6 +169,20 @@ class Blender:
         used = tuple(a and a.replace(attention=None, gate=None, regions=None) for a in alignments)
         image = self.model.decode(used, self.layout.label[None], self.seed, batched_valid(self.layout))
         return to_picture(image, self.layout)
+
+
+def check_weights(weights, count):
+    """The weights of `count` exemplars as a tuple of floats.
+
+    Raises:
+      UserError: there are more or fewer, or one is no number in -MAX_WEIGHT..MAX_WEIGHT.
+    """
+    if np.shape(weights) != (count,):
+        raise UserError(f"{count} exemplars need as many weights")
+    # NaN is not between them.
+    if not all(-MAX_WEIGHT <= weight <= MAX_WEIGHT for weight in weights):
+        raise UserError(f"the weights must be numbers in -{MAX_WEIGHT}..{MAX_WEIGHT}")
+    return tuple(float(weight) for weight in weights)
 
 
 def path_weights(t, count):

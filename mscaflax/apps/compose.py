@@ -109,6 +109,8 @@ def edit(model, photo, label, edited, margin=None, seed=0):
     exemplar = read_exemplar(model, photo, label)
     if margin is None:
         margin = math.ceil(_MARGIN / _scale(exemplar, label))
+    # So many steps lead from any pixel to any other; SciPy counts no further than 2^31.
+    margin = min(margin, sum(changed.shape))
     if margin:
         changed = binary_dilation(changed, iterations=margin)
     return _filled(model, photo, ~changed, edited, exemplar, _scale(exemplar, label), seed)

@@ -15,7 +15,6 @@ import io
 import json
 import zipfile
 from importlib.metadata import version
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +24,7 @@ from jax import export
 from mscaflax.apps.exported import FORMAT, MODEL, PROGRAM, WEIGHTS
 from mscaflax.config import config_to_json
 from mscaflax.errors import UserError
-from mscaflax.files import write_atomically
+from mscaflax.files import expanded, write_atomically
 from mscaflax.nets.layers import MAX_SIDE
 from mscaflax.training.model import forward
 from mscaflax.training.weights_file import flat
@@ -39,7 +38,7 @@ def check_output(output):
     Raises:
       UserError: it does not end in .zip, is a folder, or lies in none.
     """
-    output = Path(output).expanduser()
+    output = expanded(output)
     if output.suffix.lower() != ".zip":
         raise UserError(f"--output={output} must end in .zip: that is what it will be")
     if not output.parent.is_dir() or output.is_dir():

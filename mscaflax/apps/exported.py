@@ -5,7 +5,6 @@ import json
 import struct
 import zipfile
 import zlib
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -15,6 +14,7 @@ from mscaflax.apps.synthesizer import check_seed
 from mscaflax.data.classes import ClassTable
 from mscaflax.data.pixels import to_float
 from mscaflax.errors import UserError
+from mscaflax.files import expanded
 
 FORMAT = "mscaflax exported 1"
 MODEL, PROGRAM, WEIGHTS = "model.json", "program.bin", "weights.npz"
@@ -125,7 +125,7 @@ def load_exported(path):
     Raises:
       UserError: there is no such file, it is damaged, or it is another file.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if not path.is_file():
         raise UserError(f"there is no file {path}: make one with `mscaflax export`")
     try:

@@ -7,7 +7,6 @@ its own XLA.
 import json
 import shutil
 import warnings
-from pathlib import Path
 
 from mscaflax.apps.export import (
     PLATFORMS,
@@ -20,6 +19,7 @@ from mscaflax.apps.export import (
 )
 from mscaflax.data.tensorflow import import_tensorflow
 from mscaflax.errors import UserError
+from mscaflax.files import expanded
 
 
 def check_new_folder(output):
@@ -28,7 +28,7 @@ def check_new_folder(output):
     Raises:
       UserError: it exists, or would lie in no folder.
     """
-    output = Path(output).expanduser()
+    output = expanded(output)
     if output.exists():
         raise UserError(f"--output={output} exists: choose a new folder")
     if not output.parent.is_dir():

@@ -5,11 +5,11 @@ import contextlib
 import dataclasses
 import functools
 import time
-from pathlib import Path
 
 from mscaflax.commands.argument_types import natural, positive, seed
 from mscaflax.commands.shared import add_workdir
 from mscaflax.errors import UserError
+from mscaflax.files import expanded
 
 HELP = "measure a trained model: metrics.json, table.md, pairs.json, values.json, grid.png"
 
@@ -169,7 +169,7 @@ def run(args: argparse.Namespace) -> int:
 
     # The same pool on any machine of up to so many cores, with any number of devices up to that.
     use_cpu_devices(args.cpu_devices, pool=8)
-    output = Path(args.output)
+    output = expanded(args.output)
     _make_folder(output)
     workdir = args.workdir or pretrained_folder()
     model = load_model(workdir, step=args.step)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mscaflax.errors import UserError
+from mscaflax.files import expanded
 
 
 def output_path(argument: str, name: str, endings: tuple[str, ...] = (".png",)) -> Path:
@@ -19,20 +20,20 @@ def output_path(argument: str, name: str, endings: tuple[str, ...] = (".png",)) 
     Raises:
       UserError: another ending, or as `writable_file`.
     """
-    path = Path(name)
+    path = expanded(name)
     if path.suffix.lower() not in endings:
         why = ": a lossy format would change the picture" if endings == (".png",) else ""
         raise UserError(f"{argument}={path} must end in {' or '.join(endings)}{why}")
-    return writable_file(argument, name)
+    return writable_file(argument, path)
 
 
-def writable_file(argument: str, name: str) -> Path:
+def writable_file(argument: str, name: str | Path) -> Path:
     """The path of a file to write, checked before anything is computed for it.
 
     Raises:
       UserError: no such folder, or one that may not be written to; a folder, or a device, of that name.
     """
-    path = Path(name)
+    path = expanded(name)
     if not path.parent.is_dir() or (path.exists() and not path.is_file()):
         raise UserError(f"{argument}={path} cannot be written: choose a file in a folder that exists")
     if not os.access(path.parent, os.W_OK):

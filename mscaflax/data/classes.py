@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mscaflax.errors import UserError
+from mscaflax.files import expanded
 
 # Label maps are stored as 8-bit images, and the id C is taken by "unlabelled".
 MAX_CLASSES = 255
@@ -142,7 +143,7 @@ def read_classes_file(path: str | Path) -> ClassTable:
             names the file.
     """
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(expanded(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read the classes file {path}: {error.strerror or error}") from None
     except ValueError as error:

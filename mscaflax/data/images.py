@@ -28,6 +28,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mscaflax.data.classes import ClassTable
 from mscaflax.errors import UserError
+from mscaflax.files import expanded
 
 _EXIF_ORIENTATION = 0x0112
 # What undoes each EXIF orientation (Exif 2.32, section 4.6.4); 1 and unknown values mean upright.
@@ -79,7 +80,7 @@ def _load(
     """Decodes an image fully; returns it, its file's bytes, and what to call it in messages."""
     shown = what if isinstance(source, bytes) else str(source)
     try:
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        data = source if isinstance(source, bytes) else expanded(source).read_bytes()
     except OSError as error:
         raise UserError(f"{shown}: cannot be read: {error.strerror or error}") from None
     if not data:

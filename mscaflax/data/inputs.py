@@ -18,6 +18,7 @@ from mscaflax.data.classes import ClassTable, read_classes_file
 from mscaflax.data.coco_stuff import coco_stuff_classes
 from mscaflax.data.images import encode_png, photo_record, read_label_map
 from mscaflax.errors import UserError
+from mscaflax.files import expanded
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 LABEL_SUFFIX = ".png"
@@ -185,7 +186,7 @@ def scenes_inputs(
 
 
 def _folder(path: str | Path, meaning: str) -> Path:
-    path = Path(path).expanduser()
+    path = expanded(path)
     if not path.is_dir():
         raise UserError(f"{path} is not a folder ({meaning}): check the path")
     return path

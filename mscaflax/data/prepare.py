@@ -30,6 +30,7 @@ from mscaflax.data.datasets import Dataset, check_name, default_data_dir, read_d
 from mscaflax.data.inputs import Inputs
 from mscaflax.data.workers import default_workers, parallel_map
 from mscaflax.errors import UserError
+from mscaflax.files import expanded
 
 # What file systems without locks answer: some of the network's, and some that are mounted from a bucket.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -95,7 +96,7 @@ def prepare(
         )
     if workers is not None and workers < 1:
         raise UserError(f"--workers={workers}: give at least 1")
-    root = Path(data_dir).expanduser().absolute()
+    root = expanded(data_dir).absolute()
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -11,13 +11,13 @@ import contextlib
 import errno
 import os
 import shutil
-from pathlib import Path
 
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
 
 from mscaflax.errors import UserError
+from mscaflax.files import expanded
 from mscaflax.training.description import make_workdir, saved_steps
 from mscaflax.training.manifest import damage, is_listed, write_manifest
 from mscaflax.training.processes import agreed, await_others, is_first
@@ -91,7 +91,7 @@ class Checkpoints:
     """The checkpoints of one workdir; a context manager, which waits for writes that are under way."""
 
     def __init__(self, workdir, keep=2):
-        self.folder = Path(workdir).expanduser().absolute() / "checkpoints"
+        self.folder = expanded(workdir).absolute() / "checkpoints"
         self._manager = ocp.CheckpointManager(
             self.folder,
             item_names=("model", "training"),
@@ -237,7 +237,7 @@ def restore_model(workdir, step=None, abstract_model=None):
     Raises:
       UserError: there is no checkpoint, or not of this step; or its files, or a packed model's, are damaged.
     """
-    workdir = Path(workdir).expanduser().absolute()
+    workdir = expanded(workdir).absolute()
     if (workdir / FILE).is_file():
         packed, restored = read_weights(workdir / FILE, abstract_model)
         if step not in (None, packed):

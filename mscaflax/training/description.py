@@ -1,12 +1,11 @@
 """What a workdir says of its run beside the checkpoints: the config, the classes, which dataset."""
 
 import json
-from pathlib import Path
 
 from mscaflax.config import config_difference, config_to_json, read_config, with_defaults
 from mscaflax.data.classes import read_classes_file
 from mscaflax.errors import UserError
-from mscaflax.files import write_atomically
+from mscaflax.files import expanded, write_atomically
 from mscaflax.training.weights_file import FILE
 
 # Settings that may change when a run goes on; every other one would make it another run. `train.steps` is
@@ -29,7 +28,7 @@ FREE_SETTINGS = (
 
 def make_workdir(workdir):
     """The path of a workdir, which is made if need be; UserError if it cannot be."""
-    workdir = Path(workdir).expanduser()
+    workdir = expanded(workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
@@ -85,7 +84,7 @@ def stored_fingerprint(workdir):
     Raises:
       UserError: the file that holds it is damaged.
     """
-    workdir = Path(workdir).expanduser()
+    workdir = expanded(workdir)
     try:
         return json.loads((workdir / "dataset.json").read_text()).get("fingerprint")
     except FileNotFoundError:
@@ -100,7 +99,7 @@ def load_description(workdir):
     Raises:
       UserError: it holds none, or damaged ones.
     """
-    workdir = Path(workdir).expanduser()
+    workdir = expanded(workdir)
     if not (workdir / "config.json").is_file():
         raise UserError(f"{workdir} holds no trained model: make one with `mscaflax train`")
     config = with_defaults(read_config(workdir / "config.json"))

@@ -10,7 +10,6 @@ import signal
 import sys
 import threading
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -18,7 +17,7 @@ from absl import logging
 
 from mscaflax.data.tensorflow import import_tensorflow
 from mscaflax.errors import UserError
-from mscaflax.files import write_atomically
+from mscaflax.files import expanded, write_atomically
 from mscaflax.training.checkpoint import Checkpoints, disk_is_full, exclusive, full_disk_error
 from mscaflax.training.description import saved_steps
 from mscaflax.training.processes import (
@@ -90,7 +89,7 @@ def train(task, workdir, on_step=lambda step, metrics: None):
     Raises:
       UserError: the workdir holds another run, or a loss is not finite.
     """
-    workdir = Path(workdir).expanduser().absolute()
+    workdir = expanded(workdir).absolute()
     with contextlib.ExitStack() as stack:
         if is_first():
             stack.enter_context(exclusive(workdir))

@@ -7,14 +7,13 @@ Wherever a trained workdir can be read, so can a packed model.
 
 import json
 import shutil
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
 from mscaflax.config import config_to_json
 from mscaflax.errors import UserError
-from mscaflax.files import write_atomically
+from mscaflax.files import expanded, write_atomically
 from mscaflax.training.description import load_description, stored_fingerprint
 from mscaflax.training.model import load_model
 from mscaflax.training.segmenter import SCORES, load_segmenter, segmenter_folder
@@ -37,7 +36,7 @@ def pack(workdir, output, step=None):
     Raises:
       UserError: there is no model, or `output` exists or cannot be made.
     """
-    output, workdir = Path(output).expanduser(), Path(workdir).expanduser()
+    output, workdir = expanded(output), expanded(workdir)
     if output.exists():
         raise UserError(f"--output={output} exists: choose a new folder")
     if not output.parent.is_dir():

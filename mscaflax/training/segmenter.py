@@ -6,7 +6,6 @@ files of any run (config, classes, checkpoints, TensorBoard events, samples) and
 
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,6 +16,7 @@ from mscaflax.data.datasets import open_dataset
 from mscaflax.data.grids import Column, picture_grid
 from mscaflax.data.pipeline import evaluation_pairs, pair_batches
 from mscaflax.errors import UserError
+from mscaflax.files import expanded
 from mscaflax.nets.vgg import load_vgg16
 from mscaflax.training.checkpoint import restore_model
 from mscaflax.training.description import load_description, store_description
@@ -243,7 +243,7 @@ class Segmenter:
 
 def segmenter_folder(workdir, seed):
     """Where `workdir` keeps its segmenter of this seed."""
-    return Path(workdir).expanduser() / "segmenter" / f"seed{seed}"
+    return expanded(workdir) / "segmenter" / f"seed{seed}"
 
 
 def load_segmenter(workdir, seed=None, vgg=None):

@@ -1,13 +1,13 @@
 """What the one training loop trains, and what every such task needs to begin."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import jax
 
 from mscaflax.data.pipeline import BatchIterator, pair_batches
 from mscaflax.errors import UserError
+from mscaflax.files import expanded
 from mscaflax.nets.encoders import TapStatistics
 from mscaflax.training.sharding import state_shardings
 from mscaflax.training.state import measure_statistics
@@ -83,7 +83,7 @@ def with_absolute_data_dir(config: Any) -> Any:
     """The config as it is stored beside the checkpoints, to be read from any folder."""
     config = config.copy_and_resolve_references()
     if config.data.data_dir and "://" not in config.data.data_dir:
-        config.data.data_dir = str(Path(config.data.data_dir).expanduser().absolute())
+        config.data.data_dir = str(expanded(config.data.data_dir).absolute())
     return config
 
 

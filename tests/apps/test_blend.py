@@ -1,11 +1,13 @@
 """Mixtures: at their ends they are the plain pictures, between them they lie between."""
 
+import copy
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from mscaflax import Synthesizer, UserError, cli
-from mscaflax.apps.blend import Blender, path_weights, ramp
+from mscaflax.apps.blend import Blender, check_weights, path_weights, ramp
 from mscaflax.apps.inputs import read_exemplar, read_layout
 from mscaflax.training.model import Model
 
@@ -134,6 +136,19 @@ def test_path_weights():
     np.testing.assert_allclose(path_weights(-1, 2), [2, -1])
 
 
+def test_a_path_goes_as_far_as_the_weights_may(blender, monkeypatch):
+    """Through two exemplars, and through three, at half the distance."""
+    mixed = []
+    monkeypatch.setattr(Blender, "mix", lambda self, weights: mixed.append(weights) or np.zeros(1))
+    for count, begin, end in ((2, -9, 10), (3, -4.5, 5.5)):
+        blender_of = copy.copy(blender)
+        blender_of._alignments = blender._alignments[:1] * count
+        blender_of.path(2, begin, end)
+        assert [np.abs(check_weights(weights, count)).max() for weights in mixed[-2:]] == [10, 10]
+        with pytest.raises(UserError, match="between places"):
+            blender_of.path(2, begin - 0.01, end)
+
+
 def test_a_ramp_rises():
     across, down = ramp((2, 4)), ramp((4, 2), vertical=True)
     np.testing.assert_allclose(across.sum(axis=0), 1)
@@ -144,13 +159,21 @@ def test_a_ramp_rises():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda b: b.mix([1]), "2 exemplars need as many finite weights"),
-        (lambda b: b.mix([np.nan, 1]), "2 exemplars need as many finite weights"),
+        (lambda b: b.mix([1]), "2 exemplars need as many weights"),
+        (lambda b: b.mix([np.nan, 1]), r"the weights must be numbers in -10\.\.10"),
+        (lambda b: b.mix([1e30, 0]), r"the weights must be numbers in -10\.\.10"),
         (lambda b: b.path(1), "two steps or more, got 2 and 1"),
         (lambda b: b.path(2**32), "at most 1,000 steps, got 4,294,967,296"),
-        (lambda b: b.path(3, begin=float("nan")), "finite places, got nan and 1.0"),
-        (lambda b: b.path(3, end=float("inf")), "finite places, got 0.0 and inf"),
-        (lambda b: b.mix_places(np.ones((2, 50, 70))), "must be finite and sum to 1"),
+        (lambda b: b.path(3, begin=float("nan")), r"between places in -9\.\.10, got nan and 1"),
+        (lambda b: b.path(3, end=float("inf")), r"between places in -9\.\.10, got 0 and inf"),
+        (lambda b: b.path(3, -1e308, 1e308), r"between places in -9\.\.10, got -1e\+308 and 1e\+308"),
+        (lambda b: b.path(3, end=10.1), r"between places in -9\.\.10, got 0 and 10\.1"),
+        (lambda b: b.mix_places(np.ones((2, 50, 70))), r"must lie in -10\.\.10 and sum to 1"),
+        (lambda b: b.mix_places(np.full((2, 50, 70), np.nan)), r"must lie in -10\.\.10 and sum to 1"),
+        (
+            lambda b: b.mix_places(np.array([11, -10]).reshape(2, 1, 1) * np.ones((2, 50, 70))),
+            r"must lie in -10\.\.10 and sum to 1",
+        ),
         (
             lambda b: b.mix_places(np.ones((2, 5, 7)) / 2),
             r"the weights are \[2, 5, 7\], they must be \[2, 50, 70\]",
@@ -204,6 +227,8 @@ def test_the_command_line(arguments, files, plain, blender, tmp_path, capsys):
     ("how", "message"),
     [
         (["--weights=1,x"], "must be numbers with commas"),
+        (["--weights=1e30,0"], "the weights must be numbers in -10..10"),
+        (["--begin=-1e308", "--end=1e308"], "between places in -9..10"),
         (["--classes=sky"], "must look like sky=1,tree=0"),
         (["--weight_map={files}/0.png"], "is 32x32, the label map 70x50 pixels"),
         (["--ramp=vertical", "--output={out}/picture.gif"], "must end in .png"),

@@ -82,6 +82,9 @@ def test_only_the_edit_and_its_margin_change(changed, arrays):
 def test_the_margin(synthesizer, arrays, changed):
     given = arrays["photo"], arrays["label"], arrays["edited"]
     narrow = synthesizer.edit(*given, margin=0, seed=3)
+    everything, beyond = (synthesizer.edit(*given, margin=n, seed=3) for n in (40 + 64, 3_000_000_000))
+    np.testing.assert_array_equal(beyond, everything)
+    assert (everything != arrays["photo"]).any(axis=-1).mean() > 0.9
     same = arrays["edited"] == arrays["label"]
     np.testing.assert_array_equal(narrow[same], arrays["photo"][same])
     assert (changed[same] != arrays["photo"][same]).any()

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 
+from mscaflax.apps.blend import check_weights
 from mscaflax.apps.inputs import Exemplar
 from mscaflax.apps.studio.service import MAX_EXEMPLARS, Job, colours_of
 from mscaflax.data.images import Limits, encode_png, read_photo
@@ -177,12 +178,9 @@ def _weights(value, count):
     numbers = isinstance(value, list) and all(
         isinstance(weight, (int, float)) and not isinstance(weight, bool) for weight in value
     )
-    if not numbers or len(value) != count:
-        raise UserError(f"{count} exemplars need as many weights")
-    # NaN, which JSON in Python may hold, fails this too.
-    if not all(abs(weight) <= 10 for weight in value):
-        raise UserError("the weights must be numbers in -10..10")
-    return tuple(float(weight) for weight in value)
+    if not numbers:
+        raise UserError(f"{count} exemplars need as many weights: reload the page")
+    return check_weights(value, count)
 
 
 def _seed(value):
