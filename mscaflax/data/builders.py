@@ -31,6 +31,11 @@ class BadFilesError(UserError):
         self.problems = problems
 
 
+class _Info(tfds.core.DatasetInfo):
+    def initialize_from_bucket(self) -> None:
+        """Does nothing: TFDS would ask its own bucket, and leave a temporary folder behind."""
+
+
 class LabelMapBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Builds one dataset of images with label maps.
 
@@ -74,7 +79,7 @@ class LabelMapBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         super().__init__(data_dir=data_dir, **{"file_format": FILE_FORMAT, **kwargs})
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
+        return _Info(
             builder=self,
             description=self._inputs.description,
             features=tfds.features.FeaturesDict(
