@@ -1,6 +1,7 @@
 """Mixtures: at their ends they are the plain pictures, between them they lie between."""
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from mscaflax import Synthesizer, UserError, cli
 from mscaflax.apps.blend import Blender, check_weights, path_weights, ramp
 from mscaflax.apps.inputs import read_exemplar, read_layout
+from mscaflax.training import segmenter
 from mscaflax.training.model import Model
 
 
@@ -57,7 +59,8 @@ def assert_same_picture(found, expected):
 
 
 def test_exemplars_differ(plain):
-    assert np.abs(plain[0].astype(int) - plain[1]).max() > 1
+    """By so much that no picture passes for the other within the tolerance above."""
+    assert (np.abs(plain[0].astype(int) - plain[1]) > 1).mean() > 0.2
 
 
 @pytest.mark.parametrize("index", [0, 1])
@@ -71,6 +74,9 @@ def test_a_weight_of_one_is_the_plain_picture(index, blender, plain):
 
 def test_a_path_ends_at_the_plain_pictures(blender, plain):
     pictures = blender.path(3)
+    # One program makes the path and the mixtures, another the plain pictures.
+    np.testing.assert_array_equal(pictures[0], blender.mix([1, 0]))
+    np.testing.assert_array_equal(pictures[2], blender.mix([0, 1]))
     assert_same_picture(pictures[0], plain[0])
     assert_same_picture(pictures[2], plain[1])
     assert (pictures[1] != plain[0]).any() and (pictures[1] != plain[1]).any()
@@ -212,7 +218,10 @@ def test_the_command_line(arguments, files, plain, blender, tmp_path, capsys):
     assert_same_picture(np.asarray(picture("second.png", "--weights=0,1")), plain[1])
     Image.new("L", (70, 50), 255).save(tmp_path / "white.png")
     assert_same_picture(np.asarray(picture("map.png", f"--weight_map={tmp_path}/white.png")), plain[1])
-    assert (np.asarray(picture("ramp.png", "--ramp=vertical")) != plain[0]).any()
+    across, down = (blender.mix_places(ramp((50, 70), vertical)) for vertical in (False, True))
+    assert (np.abs(across.astype(int) - down) > 1).mean() > 0.01
+    assert_same_picture(np.asarray(picture("across.png", "--ramp=horizontal")), across)
+    assert_same_picture(np.asarray(picture("down.png", "--ramp=vertical")), down)
     classes = blender.mix_classes({"sky": 1})
     assert (classes != plain[0]).any()
     assert_same_picture(np.asarray(picture("classes.png", "--classes=sky=1")), classes)
@@ -221,6 +230,31 @@ def test_the_command_line(arguments, files, plain, blender, tmp_path, capsys):
     assert_same_picture(beyond[:, 70:], blender.mix([-0.5, 1.5]))
     with picture("there_and_back.gif", "--steps=3") as moving:
         assert moving.n_frames == 4
+
+
+@pytest.mark.parametrize("labels", [[], ["--exemplar_label", "{files}/0_label.png", "-"]])
+def test_the_command_line_guesses_label_maps(labels, arguments, model, files, tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def predict(images):
+        asked.append(images)
+        return np.where(images[..., 1] > 0, 3, 5).astype(np.int32)
+
+    guesses = SimpleNamespace(classes=model.classes, scores={"mean_iou": 0.456}, predict=predict)
+    monkeypatch.setattr(segmenter, "load_segmenter", lambda *_, **__: guesses)
+    # The one that is compiled already.
+    monkeypatch.setattr("mscaflax.training.model.load_model", lambda *_: model)
+    start = arguments.index("--exemplar_label")
+    given = arguments[:start] + arguments[start + 3 :] + [item.format(files=files) for item in labels]
+    assert cli.main([*given, "--weights=0.25,0.75", f"--output={tmp_path}/picture.png"]) == 0
+    assert "guesses the label map of photos that come without: on validation" in capsys.readouterr().err
+    assert len(asked) == (1 if labels else 2)
+    known = [files / "0_label.png", None] if labels else [None, None]
+    read = [read_exemplar(model, files / f"{i}.png", label, guesses) for i, label in enumerate(known)]
+    assert [exemplar.guessed for exemplar in read] == [label is None for label in known]
+    layout = read_layout(model, files / "layout.png")
+    found = np.asarray(Image.open(tmp_path / "picture.png"))
+    assert_same_picture(found, Blender(model, layout, read, seed=3).mix([0.25, 0.75]))
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import pytest
 import mscaflax
 from mscaflax import UserError
 from mscaflax.apps import export, exported
+from mscaflax.apps.pretrained import pretrained_folder
 from mscaflax.data import scenes
 from mscaflax.data.pixels import to_float, to_uint8
 from mscaflax.training.model import load_model
@@ -102,6 +103,18 @@ def test_a_packed_model(tiny_run, exported_run, tmp_path):
     given = inputs(1, (48, 64), (32, 80))
     generate = exported.ExportedModel(export.describe(packed), program, export.flat_weights(packed))
     np.testing.assert_allclose(generate(*given, seed=3), packed.generate(*given, 3), rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_model_that_ships(tmp_path):
+    """Trained and at full width, as what users export."""
+    model = load_model(pretrained_folder("scenes64"))
+    export.export_model(model, tmp_path / "model.zip")
+    given = inputs(1, (48, 80), (48, 64))
+    expected = model.generate(*given, 7)
+    assert expected.std() > 0.1
+    found = mscaflax.load_exported(tmp_path / "model.zip")(*given, seed=7)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
 def test_a_diverged_model_is_not_exported(model, tmp_path):
