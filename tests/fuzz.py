@@ -23,6 +23,7 @@ from fuzz_files import originals
 from fuzz_watch import Late, changes, check_changes, limited, listing, surroundings
 
 from mscaflax import cli
+from mscaflax.data.tensorflow import import_tensorflow
 
 LIMIT = 120
 
@@ -80,6 +81,8 @@ def fuzz(count, seed, workdir, client, root, *, limit=LIMIT, cases=COMMAND_CASES
     Raises:
       AssertionError: cases failed; the message holds what repeats each of them.
     """
+    # Keras, which TensorFlow loads, writes its settings to the home folder where there are none.
+    import_tensorflow()
     files, outcomes, failures, times = originals(), {}, [], []
     with surroundings(root.parent):
         for index in range(count):
