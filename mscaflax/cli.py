@@ -42,6 +42,7 @@ COMMANDS = {
     "blend": Command("mscaflax.commands.blend"),
     "edit": Command("mscaflax.commands.edit"),
     "extrapolate": Command("mscaflax.commands.extrapolate"),
+    "segment": Command("mscaflax.commands.segment"),
     "pack": Command("mscaflax.commands.pack"),
     "export": Command("mscaflax.commands.export"),
     "retrieve": Command("mscaflax.commands.retrieve"),

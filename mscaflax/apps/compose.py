@@ -93,12 +93,18 @@ def edit(model, photo, label, edited, margin=None, seed=0):
       bit; where nothing is changed, all are.
 
     Raises:
-      UserError: a file that cannot be read, a label outside the classes, sizes that differ, a negative
-        margin, a model that has diverged.
+      UserError: no label map, a file that cannot be read, a label outside the classes, sizes that differ, a
+        negative margin, a model that has diverged.
     """
     check_seed(seed)
     if margin is not None and margin < 0:
         raise UserError(f"the margin {margin} is negative")
+    if label is None:
+        # A guess made here would mark whatever is wrong in it as edited.
+        raise UserError(
+            "an edit needs the photo's own label map (--photo_label), with which the edited one is compared: "
+            "`mscaflax segment`, or Synthesizer.segment, guesses one to begin with"
+        )
     photo, label = _checked(model, photo, label)
     edited = check_label(edited, "the edited label map", model.classes)
     _check_alike(edited, "the edited label map", photo)

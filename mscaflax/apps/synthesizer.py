@@ -1,6 +1,7 @@
 """From files or arrays to a picture: any label map, any photo, any size."""
 
 import functools
+import logging
 
 import numpy as np
 
@@ -8,6 +9,8 @@ from mscaflax.apps.inputs import check_photo, read_exemplar, read_layout, segmen
 from mscaflax.apps.pretrained import DEFAULT, pretrained_folder
 from mscaflax.data.pixels import to_uint8
 from mscaflax.errors import UserError
+
+_LOG = logging.getLogger("mscaflax.synthesizer")
 
 
 class Synthesizer:
@@ -22,6 +25,7 @@ class Synthesizer:
     def __init__(self, model, workdir=None):
         """`model`: a mscaflax.training.model.Model; `workdir`: whence it came, which may hold a segmenter."""
         self.model, self.workdir = model, workdir
+        self._told_of_guesses = False
 
     @classmethod
     def from_workdir(cls, workdir=None, step=None):
@@ -80,6 +84,23 @@ class Synthesizer:
         """
         return segment_photo(self.model, self.segmenter, check_photo(photo))
 
+    def tell_of_guesses(self, tell=_LOG.warning):
+        """Tells in a line, the first time that it is called, that label maps are guessed, and how well.
+
+        Args:
+          tell: what takes the line, a str.
+
+        Raises:
+          UserError: no segmenter beside the model.
+        """
+        scores = self.segmenter.scores or {}
+        if self._told_of_guesses:
+            return
+        self._told_of_guesses = True
+        known = "mean_iou" in scores
+        quality = f": on validation patches, its mean IoU is {scores['mean_iou']:.2f}" if known else ""
+        tell(f"the segmenter guesses the label map of photos that come without{quality}")
+
     def read_exemplar(self, photo, label=None):
         """A mscaflax.apps.inputs.Exemplar; without a label map the segmenter guesses it.
 
@@ -104,7 +125,8 @@ class Synthesizer:
           label: path of a label map (8-bit ids or the palette's colours), or int [h, w] in 0..C,
             C = unlabelled.
           exemplar: path of a photo, or uint8 [h', w', 3] RGB.
-          exemplar_label: its label map, as `label`, of its size h' × w'; None for the segmenter's guess.
+          exemplar_label: its label map, as `label`, of its size h' × w'; None for the segmenter's guess, of
+            which the first is logged.
           seed: of the texture noise, 0 .. 2^32-1; the same call gives the same picture.
 
         Returns:
@@ -116,7 +138,7 @@ class Synthesizer:
         """
         check_seed(seed)
         layout = read_layout(self.model, label)
-        exemplar = self.read_exemplar(exemplar, exemplar_label)
+        exemplar = self._read_exemplar(exemplar, exemplar_label)
         image = self.model.generate(
             layout.label[None], exemplar.image[None], exemplar.label[None], seed, batched_valid(layout)
         )
@@ -139,12 +161,31 @@ class Synthesizer:
 
         check_seed(seed)
         layout = read_layout(self.model, label)
-        return explain(self.model, layout, self.read_exemplar(exemplar, exemplar_label), scale, seed)
+        return explain(self.model, layout, self._read_exemplar(exemplar, exemplar_label), scale, seed)
+
+    def _read_exemplar(self, photo, label):
+        """As `read_exemplar`, but a guess is told of."""
+        exemplar = self.read_exemplar(photo, label)
+        if exemplar.guessed:
+            self.tell_of_guesses()
+        return exemplar
 
     def extrapolate(self, photo, photo_label, layout, *, at=None, seed=0):
-        """Continues a photo beyond its border, see mscaflax.apps.compose: uint8 [H, W, 3]."""
+        """Continues a photo beyond its border, see mscaflax.apps.compose: uint8 [H, W, 3].
+
+        Without the label map (None) the segmenter guesses it, and `at` must tell where the photo lies.
+        """
         from mscaflax.apps.compose import extrapolate
 
+        if photo_label is None:
+            if at is None:
+                raise UserError(
+                    "without its label map, the photo's place in the layout cannot be found: "
+                    "say where it lies, by `at` or --at=TOP,LEFT"
+                )
+            photo = check_photo(photo, "the photo")
+            photo_label = self.segment(photo)
+            self.tell_of_guesses()
         return extrapolate(self.model, photo, photo_label, layout, at, seed)
 
     def edit(self, photo, photo_label, edited, *, margin=None, seed=0):

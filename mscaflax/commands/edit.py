@@ -12,7 +12,7 @@ HELP = "change a photo by editing its label map; the rest of it stays as it is"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    add_photo_arguments(parser, "the edited label map")
+    add_photo_arguments(parser, "the edited label map", "`mscaflax segment` guesses one to begin with")
     parser.add_argument(
         "--margin",
         type=natural,

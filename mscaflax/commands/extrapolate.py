@@ -5,13 +5,18 @@ import sys
 
 from mscaflax.commands.output import output_path, save_png
 from mscaflax.commands.photo_arguments import add_photo_arguments, load_synthesizer
+from mscaflax.commands.shared import say_guessed
 
 HELP = "continue a photo beyond its border, under a larger label map"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    add_photo_arguments(parser, "the larger label map: the whole picture's layout")
+    add_photo_arguments(
+        parser,
+        "the larger label map: the whole picture's layout",
+        "default: the segmenter guesses it; needs --at",
+    )
     parser.add_argument(
         "--at",
         type=_place,
@@ -35,7 +40,9 @@ def run(args: argparse.Namespace) -> int:
     from mscaflax.data.images import read_label_map
 
     at = args.at
-    if at is None:
+    if args.photo_label is None and at is not None:
+        say_guessed(synthesizer)
+    elif args.photo_label is not None and at is None:
         photo_label, layout = (
             read_label_map(file, synthesizer.classes) for file in (args.photo_label, args.label)
         )

@@ -20,8 +20,4 @@ def say_guessed(synthesizer: Any) -> None:
     Raises:
       UserError: the model has no segmenter.
     """
-    scores = synthesizer.segmenter.scores or {}
-    known = (
-        f": on validation patches, its mean IoU is {scores['mean_iou']:.2f}" if "mean_iou" in scores else ""
-    )
-    print(f"the segmenter guesses the label map of photos that come without{known}", file=sys.stderr)
+    synthesizer.tell_of_guesses(lambda line: print(line, file=sys.stderr))

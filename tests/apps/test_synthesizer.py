@@ -45,6 +45,8 @@ def picture(synthesizer, layout, exemplar):
 class HalfAndHalf:
     """A stand-in for a segmenter: class 1 above, class 2 below."""
 
+    scores = None
+
     def predict(self, images):
         maps = np.ones(images.shape[:3], np.int32)
         maps[:, images.shape[1] // 2 :] = 2
