@@ -62,6 +62,15 @@ def test_prepared_dataset_opens_with_everything_in_it(tmp_path, make_folder, lab
         dataset.source("test")
 
 
+def test_no_temporary_file_is_left(tmp_path, make_folder, monkeypatch):
+    inputs = folder_inputs("made", **make_folder(tmp_path, {"train": 1, "val": 1}))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    prepare(inputs, tmp_path / "data", workers=1)
+    assert list(temporary.iterdir()) == []
+
+
 def test_tfds_reads_it_without_our_code(tmp_path, make_folder):
     prepare(folder_inputs("made", **make_folder(tmp_path, {"train": 2})), tmp_path / "data", workers=1)
     code = (
