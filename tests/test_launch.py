@@ -174,7 +174,7 @@ def test_tpu_vm_stops_the_training_on_all_hosts():
     command = line[-1].removeprefix("--command=")
     words = shlex.split(command)
     assert words[:4] == ["pkill", "-TERM", "--oldest", "--full"]
-    training = "/home/me/mscaflax/.venv/bin/python3.11 .venv/bin/mscaflax train --distributed --workdir=x"
+    training = "/homes/me/mscaflax/.venv/bin/python3.11 .venv/bin/mscaflax train --distributed --workdir=x"
     assert re.search(words[4], training)
     # Neither the shells that start and stop it, nor another command.
     start = dry_run("tpu_vm.sh", *TRAINING, TPU="pod", ZONE="z", NFS="")[-1][-1]
