@@ -6,8 +6,9 @@ On pairs of different scenes, drawn by class overlap as `mscaflax evaluate --ove
 table, by scale: the share of the exemplar's regions that reaches a target position, Σ_k β γ, the mean over
 the positions whose class the exemplar has and over those whose class it lacks; and how surely the share
 tells them apart (area under the ROC curve; 0.5 is chance, more is as masking is meant). Second table: what
-reaches γ's parameters of the error's gradient, beside the projections that make α and β. Third table: the
-same network with γ as learned and with γ = 1, against the true pictures.
+reaches γ's parameters of the gradient of the mean absolute error, over 16 of these pairs, beside the
+projections that make α and β. Third table: the same network with γ as learned and with γ = 1, against the
+true pictures.
 """
 
 import argparse

@@ -25,6 +25,7 @@ from mscaflax.files import write_atomically
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "study"
+COMMIT = "study_commit.json"  # in a workdir
 STRIP = 8  # outputs kept of each run on scenes, as a picture
 
 
@@ -67,6 +68,7 @@ def execute(run, options):
     workdir = options.workdirs / run.name
     overrides = {"data.data_dir": options.data_dir} | run.overrides
     config = [f"--config.{key}={value}" for key, value in overrides.items()]
+    begin(workdir)
     program("-m", "mscaflax", "train", f"--config={run.config}", f"--workdir={workdir}", *config)
     place_segmenter(run, workdir, options.workdirs)
     results = workdir / "evaluation"
@@ -83,7 +85,7 @@ def record(run, options):
     if found["step"] != run.overrides["train.steps"] or not found["segmenter"]:
         raise Stopped(f"{run.name} stands at step {found['step']}, or was evaluated without a segmenter")
     found["training"] = training_numbers(workdir)
-    found["commit"] = commit()
+    found["commit"] = json.loads((workdir / COMMIT).read_text())
     # A folder of this machine, which no reader has.
     del found["config"]["data"]["data_dir"]
     if run.dataset == "scenes":
@@ -96,10 +98,29 @@ def record(run, options):
 
 
 def commit():
-    """Of this checkout, marked where files differ from it; None outside of git."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return done.stdout.strip() if done.returncode == 0 else None
+    """Of this checkout, with "-dirty" where its code differs from it; None outside of git, or without git."""
+
+    def git(*arguments):
+        return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True)
+
+    try:
+        found = git("rev-parse", "--short", "HEAD")
+        if found.returncode:
+            return None
+        # Not of the whole: the study itself writes its tables into docs.
+        changed = git(
+            "diff", "--quiet", "HEAD", "--", "mscaflax", "configs", "benchmarks", "setup.py"
+        ).returncode
+    except OSError:
+        return None
+    return found.stdout.strip() + ("-dirty" if changed else "")
+
+
+def begin(workdir):
+    """Keeps the commit that a run begins with, in its workdir."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    if not (workdir / COMMIT).exists():
+        write_atomically(workdir / COMMIT, json.dumps(commit()) + "\n")
 
 
 def compared_values(values):

@@ -135,6 +135,29 @@ def edit_case(root, files, rng, workdir):
     ]
 
 
+def extrapolate_case(root, files, rng, workdir):
+    places = Places(root, files, rng)
+    return [
+        "extrapolate",
+        places.workdir(workdir),
+        f"--photo={places.name('part.png')}",
+        *([f"--photo_label={places.name('part_label.png')}"] if rng.random() < 0.75 else []),
+        f"--label={places.name('layout.png')}",
+        f"--output={places.name('out.png')}",
+        *flags({"at": ["0,0", "3,5", "-1,2", "1,1e9"], "seed": ["1"], "step": ["4"]}, rng),
+    ]
+
+
+def segment_case(root, files, rng, workdir):
+    places = Places(root, files, rng)
+    return [
+        "segment",
+        places.workdir(workdir),
+        f"--photo={places.name('photo.png')}",
+        f"--output={places.name('out.png')}",
+    ]
+
+
 def prepare_case(root, files, rng, workdir):
     del workdir
     Places(root, {}, rng)
@@ -169,7 +192,12 @@ def prepare_case(root, files, rng, workdir):
     ]
 
 
-COMMAND_CASES = (synthesize_case,) * 5 + (blend_case,) * 4 + (edit_case,) * 2 + (prepare_case,)
+COMMAND_CASES = (
+    *(synthesize_case,) * 5,
+    *(blend_case,) * 4,
+    *(edit_case, extrapolate_case) * 2,
+    *(segment_case, prepare_case),
+)
 
 
 def right_form(client, rng):

@@ -19,7 +19,7 @@ class Late(BaseException):
 def limited(seconds, name):
     """Raises Late after so many seconds.
 
-    Where that does not help, since the program waits in compiled code, it is ended after as many again, and
+    Where that does not help, since the program waits in compiled code, it is ended a minute later, and
     the name of the case is printed with what all threads do.
     """
 
@@ -32,7 +32,7 @@ def limited(seconds, name):
         os._exit(1)
 
     previous = signal.signal(signal.SIGALRM, late)
-    last = threading.Timer(2 * seconds, end)
+    last = threading.Timer(seconds + 60, end)
     last.daemon = True
     last.start()
     signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--steps", type=positive, metavar="N", help="pictures from the first style to the last (default: 5)"
     )
     how.add_argument(
-        "--weights", metavar="W,W,...", help="one picture, with these weights of the exemplars: any numbers"
+        "--weights",
+        metavar="W,W,...",
+        help="one picture, with these weights of the exemplars, each in -10..10",
     )
     how.add_argument(
         "--ramp", choices=("horizontal", "vertical"), help="one picture, from one style to another"

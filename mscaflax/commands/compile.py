@@ -49,8 +49,7 @@ def run(args: argparse.Namespace) -> int:
     batch_size = batch_size_on(target, config, args.per_device_batch)
     num_classes = args.num_classes or _dataset_classes(config.data)
     build_experiment(config, num_classes)  # its complaints, before minutes go by
-    if args.output:
-        writable_file("--output", args.output)
+    output = writable_file("--output", args.output) if args.output else None
     try:
         with Console(stderr=True).status(f"compiling for {target.devices} devices (minutes)"):
             report = compile_apart(config, num_classes, target, batch_size, args.largest)
@@ -58,10 +57,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"mscaflax: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     print(table(report, target), flush=True)
-    if args.output:
+    if output:
         from mscaflax.files import write_atomically
 
-        write_atomically(args.output, json.dumps(report, indent=2, sort_keys=True) + "\n")
+        write_atomically(output, json.dumps(report, indent=2, sort_keys=True) + "\n")
     if report["memory"]["share"] > 1:
         print("mscaflax: it does not fit: try a smaller --per_device_batch", file=sys.stderr)
         return 1

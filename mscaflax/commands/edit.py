@@ -12,7 +12,8 @@ HELP = "change a photo by editing its label map; the rest of it stays as it is"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    add_photo_arguments(parser, "the edited label map", "`mscaflax segment` guesses one to begin with")
+    guess = "`mscaflax segment` guesses one to begin with"
+    add_photo_arguments(parser, "the edited label map", guess, needs_photo_label=True)
     parser.add_argument(
         "--margin",
         type=natural,

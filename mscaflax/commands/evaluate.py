@@ -69,15 +69,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data_dir", metavar="DIR", help="where datasets lie (default: as in the config)")
 
 
-def _load_judges(args, size, batches, segmenter):
+def _load_judges(inception, size, batches, segmenter):
     import jax
 
     from mscaflax.evaluation import fid
     from mscaflax.evaluation.protocol import load_judges
 
     extractors = {}
-    if args.inception:
-        params = jax.device_put(fid.load_inception(args.inception))
+    if inception:
+        params = jax.device_put(fid.load_inception(inception))
         extractors["inception"] = functools.partial(fid.inception_features, params)
     return load_judges(size, batches, extractors, segmenter.predict if segmenter else None)
 
@@ -194,7 +194,10 @@ def run(args: argparse.Namespace) -> int:
     find = find_segmenter if args.segmenter_seed is None else load_segmenter
     segmenter = find(workdir, args.segmenter_seed)
     guesser = _load_guesser(args, workdir, model, segmenter)
-    judges = _load_judges(args, data.size, batches, segmenter)
+    weights = expanded(args.inception) if args.inception else None
+    judges = _load_judges(weights, data.size, batches, segmenter)
+    # Now, of the file that was read: it may be another one in the end.
+    inception = fid.file_identity(weights) if weights else None
     scenes_size = truth.scenes_size(dataset, source)
     if args.overlap_pairs and not scenes_size:
         raise UserError(
@@ -236,7 +239,7 @@ def run(args: argparse.Namespace) -> int:
         model=model,
         segmenter=segmenter,
         guesser=guesser,
-        inception=fid.file_identity(args.inception) if args.inception else None,
+        inception=inception,
         trained_on=stored_fingerprint(workdir),
         seconds=time.perf_counter() - started,
     )

@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "the larger label map: the whole picture's layout",
         "default: the segmenter guesses it; needs --at",
+        needs_photo_label=False,
     )
     parser.add_argument(
         "--at",
@@ -36,11 +37,12 @@ def run(args: argparse.Namespace) -> int:
     synthesizer = load_synthesizer(args)
 
     from mscaflax.apps.compose import find_place
-    from mscaflax.apps.inputs import check_size
+    from mscaflax.apps.inputs import check_photo, check_size
     from mscaflax.data.images import read_label_map
 
     at = args.at
     if args.photo_label is None and at is not None:
+        check_photo(args.photo, "the photo")  # a mistake is told alone
         say_guessed(synthesizer)
     elif args.photo_label is not None and at is None:
         photo_label, layout = (

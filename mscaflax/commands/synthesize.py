@@ -50,11 +50,13 @@ def run(args: argparse.Namespace) -> int:
     if attention is not None and attention.absolute() == output.absolute():
         raise UserError("--output and --attention name the same file: give two")
 
+    from mscaflax.apps.inputs import check_photo
     from mscaflax.apps.synthesizer import Synthesizer
 
     synthesizer = Synthesizer.from_workdir(args.workdir, args.step)
     given = args.label, args.exemplar, args.exemplar_label
     if args.exemplar_label is None:
+        check_photo(args.exemplar, "the exemplar")  # a mistake is told alone
         say_guessed(synthesizer)
     # The attention first: it may not exist, and then nothing is written.
     pictures = {}

@@ -3,10 +3,14 @@
 import importlib
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+
+from mscaflax.data import scenes
+from mscaflax.evaluation import truth
 
 BENCHMARKS = str(Path(__file__).parents[2] / "benchmarks")
 
@@ -28,7 +32,7 @@ def drawn(script):
 def test_pairs_are_of_fresh_scenes(script, drawn):
     pairs, chosen = drawn
     assert len(pairs.names) == 6 and all(name.startswith("fresh_") for name in pairs.names)
-    assert len(chosen["random"]) == 6 and set(chosen) > {"random"}
+    assert len(chosen["random"]) == 6 and sum(map(len, chosen.values())) > 6
     for rows in chosen.values():
         assert all(pairs.names[target] != pairs.names[style] for target, style in rows)
 
@@ -44,3 +48,26 @@ def test_models_are_compared_with_the_first(script, drawn):
     assert [row[:3] for row in means] == [["a", "random", "6"], ["b", "random", "6"]]
     assert means[0][3].startswith(f"{20 + wide.mean():.2f} (")
     assert differences == [["b - a", "random", "6", "+0.50 (+0.50–+0.50) *", "-0.5000 (-0.5000–-0.5000) *"]]
+
+
+class Echo:
+    """A model that answers with its exemplar."""
+
+    classes = SimpleNamespace(num_classes=12)
+
+    def over(self, mesh):
+        return self
+
+    def generate(self, label, exemplar, exemplar_label, seed=0):
+        return exemplar
+
+
+def test_outputs_are_measured_against_the_true_pictures(script, drawn):
+    pairs, chosen = drawn
+    some = {"random": chosen["random"][:3]}
+    found = script.measure(Echo(), pairs, some)["random"]
+    for place, (target, style) in enumerate(some["random"]):
+        true = truth.draw_truth(pairs, [target], [style], scenes.SIZE)[0].astype(float)
+        error = ((true - pairs.patches[len(pairs.names) + style]) ** 2).mean()
+        assert found["psnr"][place] == pytest.approx(10 * np.log10(255**2 / error))
+    assert found["lpips_alex"].shape == (3,) and found["lpips_alex"].min() > 0

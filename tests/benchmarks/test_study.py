@@ -217,6 +217,17 @@ def test_what_a_training_says_of_itself(tiny_run):
     assert found["health"] and all(name.startswith("attention") for name in found["health"])
 
 
-def test_the_commit_of_a_record():
+def test_the_commit_that_a_run_begins_with(monkeypatch, tmp_path):
     described = study.commit()
     assert described is None or re.fullmatch(r"[0-9a-f]{7,40}(-dirty)?", described)
+    for begun in ("abc1234", "another"):
+        monkeypatch.setattr(study, "commit", lambda begun=begun: begun)
+        study.begin(tmp_path / "run")
+    assert json.loads((tmp_path / "run" / study.COMMIT).read_text()) == "abc1234"
+
+
+def test_without_git_no_commit_is_known(monkeypatch, tmp_path):
+    monkeypatch.setattr(study, "ROOT", tmp_path)
+    assert study.commit() is None
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert study.commit() is None

@@ -129,7 +129,8 @@ def test_the_request_holds_what_was_asked_for(compiler, tmp_path):
 def test_the_report(share, status, monkeypatch, tmp_path, capsys):
     report = REPORT | {"memory": REPORT["memory"] | {"share": share}}
     monkeypatch.setattr(aot, "compile_apart", lambda *args: report)
-    assert cli.main([*TINY, *SLICE, "--largest=1", f"--output={tmp_path}/report.json"]) == status
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cli.main([*TINY, *SLICE, "--largest=1", "--output=~/report.json"]) == status
     out, err = capsys.readouterr()
     rows = {line.split("  ")[1]: line for line in out.splitlines() if line.startswith("  ")}
     assert "8.000 GB" in rows["memory: total"] and f"{share:.0%} of 16.000 GB" in rows["memory: total"]
@@ -161,5 +162,5 @@ def test_tiny_compiles_for_a_tpu(tmp_path):
     parameters = jax.tree.leaves((state.generator, state.discriminator))
     assert report["collectives"]["all-reduce"]["bytes"] > 2 * sum(leaf.size for leaf in parameters)
     assert len(report["largest"]) == 5 and "bytes moved" in done.stdout
-    # A minute of two cores. Its own time by the clock says more of what else runs.
-    assert sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - before < 120
+    # Within a minute on two cores that do nothing else: 67 s of a processor were seen, others are slower.
+    assert sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - before < 240

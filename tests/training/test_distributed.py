@@ -143,17 +143,25 @@ def test_a_checkpoint_goes_on_with_more_and_with_fewer_processes(sgd, alone, tmp
     assert_same_training(alone, workdir, read_checkpoint)
 
 
-# Further than a run can come that is ended after its third step.
-FAR = 30
-
-
 @pytest.fixture(scope="module")
 def unbroken(tiny_arguments, tmp_path_factory):
-    """The workdir of two processes with one device each, which nobody disturbed; it has kept every step."""
+    """Gives, for a step, the workdir of two processes with one device each, which nobody disturbed.
+
+    It has kept every step, up to that one at least; most runs that are ended early have come less than 20
+    steps far.
+    """
     workdir = tmp_path_factory.mktemp("distributed") / "unbroken"
-    every = ["--config.train.checkpoint_every=1", f"--config.train.keep_checkpoints={FAR}"]
-    run(2, workdir, [*tiny_arguments, *every, f"--config.train.steps={FAR}"], devices=1)
-    return workdir
+    every = ["--config.train.checkpoint_every=1", "--config.train.keep_checkpoints=100000"]
+    trained = 0
+
+    def until(step):
+        nonlocal trained
+        if step > trained:
+            trained = max(step, 20)
+            run(2, workdir, [*tiny_arguments, *every, f"--config.train.steps={trained}"], devices=1)
+        return workdir
+
+    return until
 
 
 def test_sigterm_to_one_stops_all_after_the_same_step(tiny_arguments, unbroken, tmp_path, read_checkpoint):
@@ -173,7 +181,7 @@ def test_sigterm_to_one_stops_all_after_the_same_step(tiny_arguments, unbroken, 
     steps = f"--config.train.steps={step + 2}"
     said = run(2, tmp_path / "run", [*arguments, steps], devices=1)
     assert f"resuming at step {step}" in said
-    assert_same_checkpoint(tmp_path / "run", unbroken, step + 2, read_checkpoint)
+    assert_same_checkpoint(tmp_path / "run", unbroken(step + 2), step + 2, read_checkpoint)
 
 
 @pytest.mark.parametrize("lost", [0, 1])
@@ -197,7 +205,7 @@ def test_if_one_is_killed_the_other_ends_and_says_why(
     last = max(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
     said = run(2, workdir, [*tiny_arguments, f"--config.train.steps={last + 1}"], devices=1)
     assert f"resuming at step {last}" in said
-    assert_same_checkpoint(workdir, unbroken, last + 1, read_checkpoint)
+    assert_same_checkpoint(workdir, unbroken(last + 1), last + 1, read_checkpoint)
 
 
 def test_the_losses_of_the_shipped_settings_are_those_of_one_process(
@@ -205,7 +213,7 @@ def test_the_losses_of_the_shipped_settings_are_those_of_one_process(
 ):
     """Adam and instance normalization amplify rounding; over these steps to 2e-5, when it was last seen."""
     run(1, tmp_path / "run", tiny_arguments, devices=1)
-    alone, together = read_events(tmp_path / "run"), read_events(unbroken)
+    alone, together = read_events(tmp_path / "run"), read_events(unbroken(4))
     names = [name for name in alone if name.startswith("loss/")]
     assert len(names) > 5
     for name in names:

@@ -27,7 +27,7 @@ class Job:
     Attributes:
       layout: uint8 [h, w] in 0..C, (h, w) one of the studio's sizes.
       exemplars: 1 to MAX_EXEMPLARS mscaflax.apps.inputs.Exemplar.
-      weights: a finite number for each.
+      weights: one for each, as mscaflax.apps.blend.check_weights has them.
       seed: of the texture, 0 .. 2^32-1.
     """
 
