@@ -75,13 +75,17 @@ def mutated(data, rng):
 
 
 def originals():
-    """The files of a request that is right: a layout, a photo and its label map, {name: bytes}."""
+    """The files of requests that are right, {name: bytes}.
+
+    A layout, a part of its scene with its label map, and another photo and its label map.
+    """
+    image, label = scenes.render(*scenes.scene("test", 0), (64, 128))
+    photo, photo_label = scenes.render(*scenes.scene("test", 1), (64, 128))
+    part = np.s_[12:52, 20:100]
+    arrays = {"layout": label, "part": image[part], "part_label": label[part]}
     files = {}
-    for name, index in (("layout", 0), ("photo", 1)):
-        image, label = scenes.render(*scenes.scene("test", index), (64, 128))
-        for kind, array in (("", image), ("_label", label.astype(np.uint8))):
-            buffer = io.BytesIO()
-            Image.fromarray(array).save(buffer, "PNG")
-            files[f"{name}{kind}.png"] = buffer.getvalue()
-    files["layout.png"] = files.pop("layout_label.png")
+    for name, array in (arrays | {"photo": photo, "photo_label": photo_label}).items():
+        buffer = io.BytesIO()
+        Image.fromarray(array).save(buffer, "PNG")
+        files[f"{name}.png"] = buffer.getvalue()
     return files
