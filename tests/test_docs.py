@@ -151,7 +151,8 @@ def test_the_tour_runs_from_start_to_end(monkeypatch):
     assert 5 < seconds_of_children() - before < 240
     code = [cell for cell in ran.cells if cell.cell_type == "code"]
     assert sum("image/png" in output.get("data", {}) for cell in code for output in cell.outputs) == 11
-    assert not [output for cell in code for output in cell.outputs if output.get("name") == "stderr"]
+    said = [output["text"] for cell in code for output in cell.outputs if output.get("name") == "stderr"]
+    assert len(said) == 1 and "the segmenter guesses the label map" in said[0]
 
 
 def seconds_of_children():

@@ -268,6 +268,9 @@ def test_a_signal_in_the_middle_of_a_parallel_run(tmp_path, make_folder, kill):
     folders = make_folder(tmp_path, {"train": 3000})
     data_dir = tmp_path / "data"
     program = command(folders, data_dir, "--workers=2")
+    # Where the tests run in the background of a shell, Ctrl-C is ignored, and what they start inherits that.
+    heed = "import os, signal, sys; signal.signal(2, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+    program = [sys.executable, "-c", heed, *program]
     process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     staging = data_dir / ".made.incomplete"
     # The two workers, and the process by which Python tracks what they share.
