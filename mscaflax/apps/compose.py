@@ -75,6 +75,16 @@ def extrapolate(model, photo, label, layout, at=None, seed=0):
     return _filled(model, canvas, kept, whole, exemplar, _scale(exemplar, label), seed)
 
 
+def check_edit_has_label(label):
+    """Raises UserError where an edit lacks the photo's own label map (None)."""
+    if label is None:
+        # A guess made then and there would mark whatever is wrong in it as edited.
+        raise UserError(
+            "an edit needs the photo's own label map (--photo_label), with which the edited one is compared: "
+            "`mscaflax segment`, or Synthesizer.segment, guesses one to begin with"
+        )
+
+
 def edit(model, photo, label, edited, margin=None, seed=0):
     """Paints anew what an edited label map changes of a photo.
 
@@ -99,12 +109,7 @@ def edit(model, photo, label, edited, margin=None, seed=0):
     check_seed(seed)
     if margin is not None and margin < 0:
         raise UserError(f"the margin {margin} is negative")
-    if label is None:
-        # A guess made here would mark whatever is wrong in it as edited.
-        raise UserError(
-            "an edit needs the photo's own label map (--photo_label), with which the edited one is compared: "
-            "`mscaflax segment`, or Synthesizer.segment, guesses one to begin with"
-        )
+    check_edit_has_label(label)
     photo, label = _checked(model, photo, label)
     edited = check_label(edited, "the edited label map", model.classes)
     _check_alike(edited, "the edited label map", photo)

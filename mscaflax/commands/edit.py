@@ -12,8 +12,8 @@ HELP = "change a photo by editing its label map; the rest of it stays as it is"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    guess = "`mscaflax segment` guesses one to begin with"
-    add_photo_arguments(parser, "the edited label map", guess, needs_photo_label=True)
+    guess = "needed; `mscaflax segment` guesses one to begin with"
+    add_photo_arguments(parser, "the edited label map", guess)
     parser.add_argument(
         "--margin",
         type=natural,
@@ -29,9 +29,12 @@ def run(args: argparse.Namespace) -> int:
       UserError: as mscaflax.apps.compose.edit; no model, or an output that is no PNG in a folder that exists.
     """
     output = output_path("--output", args.output)
-    synthesizer = load_synthesizer(args)
 
+    from mscaflax.apps.compose import check_edit_has_label
     from mscaflax.data.images import read_label_map
+
+    check_edit_has_label(args.photo_label)
+    synthesizer = load_synthesizer(args)
 
     picture = synthesizer.edit(args.photo, args.photo_label, args.label, margin=args.margin, seed=args.seed)
     before, after = (read_label_map(file, synthesizer.classes) for file in (args.photo_label, args.label))

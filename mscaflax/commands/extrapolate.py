@@ -16,7 +16,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "the larger label map: the whole picture's layout",
         "default: the segmenter guesses it; needs --at",
-        needs_photo_label=False,
     )
     parser.add_argument(
         "--at",

@@ -6,18 +6,11 @@ from typing import Any
 from mscaflax.commands.shared import add_workdir
 
 
-def add_photo_arguments(
-    parser: argparse.ArgumentParser, label_help: str, guess_help: str, *, needs_photo_label: bool
-) -> None:
-    """Adds the arguments; the two texts say what --label is, and how one does without --photo_label."""
+def add_photo_arguments(parser: argparse.ArgumentParser, label_help: str, guess_help: str) -> None:
+    """Adds the arguments; the two texts say what --label is, and what to do without --photo_label."""
     add_workdir(parser)
     parser.add_argument("--photo", required=True, metavar="IMAGE", help="the photo; its pixels are kept")
-    parser.add_argument(
-        "--photo_label",
-        required=needs_photo_label,
-        metavar="PNG",
-        help=f"the photo's own label map ({guess_help})",
-    )
+    parser.add_argument("--photo_label", metavar="PNG", help=f"the photo's own label map ({guess_help})")
     parser.add_argument("--label", required=True, metavar="PNG", help=label_help)
     parser.add_argument("--output", required=True, metavar="PNG", help="where the picture goes")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the texture (default: 0)")
