@@ -105,7 +105,10 @@ def main():
     parser.add_argument("--seconds", type=float, default=15, help="of timing for each size")
     options = parser.parse_args()
     config = load_config([f"--config={options.config}"])
-    print(table({size: measure(config, size, options.seconds) for size in options.sizes}))
+    for place, size in enumerate(options.sizes):
+        # As they come: the largest size takes minutes to compile.
+        title, rule, *rows = table({size: measure(config, size, options.seconds)}).splitlines()
+        print("\n".join(rows if place else [title, rule, *rows]), flush=True)
 
 
 if __name__ == "__main__":
