@@ -1,8 +1,5 @@
 """Scenes that nothing was chosen by: which they are, and the tables over them."""
 
-import importlib
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,16 +9,10 @@ from ml_collections import ConfigDict
 from mscaflax.data import scenes
 from mscaflax.evaluation import truth
 
-BENCHMARKS = str(Path(__file__).parents[2] / "benchmarks")
-
 
 @pytest.fixture(scope="module")
-def script():
-    sys.path.insert(0, BENCHMARKS)
-    try:
-        return importlib.import_module("fresh_scenes")
-    finally:
-        sys.path.remove(BENCHMARKS)
+def script(benchmark_script):
+    return benchmark_script("fresh_scenes")
 
 
 @pytest.fixture(scope="module")

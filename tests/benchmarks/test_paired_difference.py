@@ -1,23 +1,15 @@
 """Two evaluations compared pair by pair."""
 
-import importlib
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-BENCHMARKS = str(Path(__file__).parents[2] / "benchmarks")
-
 
 @pytest.fixture(scope="module")
-def script():
-    sys.path.insert(0, BENCHMARKS)
-    try:
-        return importlib.import_module("paired_difference")
-    finally:
-        sys.path.remove(BENCHMARKS)
+def script(benchmark_script):
+    return benchmark_script("paired_difference")
 
 
 def values(shift, pairs="a"):
