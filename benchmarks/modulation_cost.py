@@ -4,12 +4,14 @@ python benchmarks/modulation_cost.py [--config=scenes64] [--sizes 64 128 256] [-
 
 The whole synthesis network of a config, without VGG, batch 1, float32. Forward gives the image; backward,
 with the forward pass in it, the gradient of its mean by all parameters. The programs take turns in every
-repetition. Memory is what the compiler reserves for temporaries and outputs.
+repetition. Memory is what the compiler reserves for temporaries and outputs, of a second program without
+fused library calls, whose memory it does not count. All sizes take some ten minutes, most of them compiling.
 """
 
 import argparse
 import itertools
 import statistics
+import sys
 import time
 
 import jax
@@ -64,6 +66,7 @@ def measure(config, size, seconds):
             "seconds": {p: [] for p in PASSES},
         }
         for name, function in zip(PASSES, (forward, backward), strict=True):
+            print(f"{size}×{size}, {kind}: compiling {name}, twice", file=sys.stderr, flush=True)
             lowered = jax.jit(function).lower(parameters[kind], *arguments)
             found[kind]["bytes"][name] = compiled_bytes(lowered)
             program = lowered.compile()
