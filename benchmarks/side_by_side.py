@@ -31,7 +31,11 @@ SIMILARITY = (
     ("style relevance ↑", "style_relevance", ".3f"),
     ("semantic consistency ↑", "semantic_consistency", ".3f"),
 )
-SEGMENTATION = (("pixel accuracy ↑", "pixel_accuracy", ".3f"), ("mIoU ↑", "mean_iou", ".3f"))
+SEGMENTATION = (
+    ("pixel accuracy ↑", "pixel_accuracy", ".3f"),
+    ("mIoU ↑", "mean_iou", ".3f"),
+    ("mIoU lost ↓", "mean_iou_lost", ".3f"),
+)
 NETWORKS = {"vgg16": "VGG-16", "inception": "Inception"}
 DISTANCES = (("Fréchet", "frechet", ".2f"), ("KID", "kid", ".4f"))
 

@@ -76,7 +76,7 @@ def test_from_a_folder_of_photos_to_a_picture(photo_folder, synthesize_arguments
     ), lines
     report = json.loads((results / "metrics.json").read_text())
     assert report["step"] == 4 and report["segmenter"]["step"] == 2
-    assert 0 <= report["segmentation"]["real"]["pixel_accuracy"] <= 1
+    assert 0 <= report["segmentation"]["real"]["pixel_accuracy"]["mean"] <= 1
     assert "No segmentation scores" not in said["evaluate"].stdout
     assert {path.name for path in results.iterdir()} == {
         "metrics.json", "pairs.json", "values.json", "table.md", "grid.png"

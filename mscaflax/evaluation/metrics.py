@@ -145,11 +145,18 @@ def bootstrap_interval(
     _, group, counts = np.unique(photos, return_inverse=True, return_counts=True)
     if counts.size < 2:
         return None
-    sums = np.bincount(group, values)
+    drawn = resamples(counts.size, seed, samples)
+    return percentile_interval(drawn @ np.bincount(group, values) / (drawn @ counts), level)
+
+
+def resamples(photos: int, seed: int, samples: int = 2000) -> np.ndarray:
+    """How often each of `photos` photos was drawn, with replacement: float64 [samples, photos]."""
     rng = np.random.default_rng(seed)
-    means = []
-    for _ in range(samples):
-        drawn = rng.integers(counts.size, size=counts.size)
-        means.append(sums[drawn].sum() / counts[drawn].sum())
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    drawn = (rng.integers(photos, size=photos) for _ in range(samples))
+    return np.stack([np.bincount(places, minlength=photos) for places in drawn]).astype(np.float64)
+
+
+def percentile_interval(resampled: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """(low, high), between which the share `level` of a statistic's resampled values [samples] lies."""
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

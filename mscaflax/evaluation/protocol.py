@@ -88,8 +88,8 @@ class Evaluation:
         `summarize_swaps`. None without triples.
       distances: by kind of exemplar and extractor, see `mscaflax.evaluation.distances`. None for one
         pair or without extractors.
-      segmentation: of `real` targets and by kind of exemplar: pixel_accuracy and mean_iou, see
-        `mscaflax.evaluation.label_agreement`. None without a segmenter.
+      segmentation: of `real` targets and by kind of exemplar: pixel_accuracy, mean_iou and mean_iou_lost,
+        see `mscaflax.evaluation.label_agreement`. None without a segmenter.
       outputs: by kind of exemplar: uint8 [n, h, w, 3]; those of `random` are for the triples' exemplars a.
       values: what the means of `metrics`, `truth` and `overlap` are taken over: by one of these names, kind
         of exemplar or bin, and metric, float64 [n].
@@ -189,7 +189,9 @@ def evaluate(
     segmentation = None
     if judges.predict is not None:
         images = {"real": targets} | outputs
-        segmentation = label_agreements(judges.predict, images, labels, num_classes, advance=advance)
+        segmentation = label_agreements(
+            judges.predict, images, labels, num_classes, pairs.photos, seed=seed, advance=advance
+        )
     return Evaluation(
         metrics=rows(scores),
         real=real,

@@ -72,6 +72,41 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, num_classes: int)
     return counts.astype(np.int64).reshape(num_classes, num_classes)
 
 
+def class_counts(confusion: np.ndarray) -> np.ndarray:
+    """What the scores need of a confusion matrix, which is far less where classes are many.
+
+    Args:
+      confusion: integers [C, C], of `confusion_matrix`.
+
+    Returns:
+      int64 [3, C]: by class, the pixels that are right, that are of it, and that were taken for it. Counts of
+      parts of a dataset add up to those of the whole.
+    """
+    confusion = np.asarray(confusion)
+    return np.stack([np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0)])
+
+
+def scores_of_counts(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores of many sets of pixels at once.
+
+    Args:
+      counts: [..., 3, C], of `class_counts`, or sums of such.
+
+    Returns:
+      float64 [...], pixel accuracy; float64 [...], mean intersection over union; float64 [..., C], that of
+      each class, NaN where it does not occur in the truth. The first two are NaN where nothing was counted.
+    """
+    right, true, predicted = np.moveaxis(np.asarray(counts, np.float64), -2, 0)
+    occurs = true > 0
+    class_iou = np.divide(right, true + predicted - right, out=np.full(right.shape, np.nan), where=occurs)
+
+    def mean(sums, sizes):
+        return np.divide(sums, sizes, out=np.full(sizes.shape, np.nan), where=sizes > 0)
+
+    accuracy = mean(right.sum(-1), true.sum(-1))
+    return accuracy, mean(np.nansum(class_iou, -1), occurs.sum(-1)), class_iou
+
+
 def segmentation_scores(confusion: np.ndarray) -> SegmentationScores:
     """The scores of a confusion matrix.
 
@@ -81,16 +116,7 @@ def segmentation_scores(confusion: np.ndarray) -> SegmentationScores:
     Raises:
       ValueError: no pixel was counted: there is nothing to say.
     """
-    confusion = np.asarray(confusion, np.float64)
-    total = confusion.sum()
-    if not total:
+    accuracy, mean_iou, class_iou = scores_of_counts(class_counts(confusion))
+    if np.isnan(accuracy):
         raise ValueError("no labelled pixel was counted")
-    right = np.diagonal(confusion)
-    union = confusion.sum(axis=0) + confusion.sum(axis=1) - right
-    occurs = confusion.sum(axis=1) > 0
-    class_iou = np.divide(right, union, out=np.full(len(confusion), np.nan), where=occurs)
-    return SegmentationScores(
-        pixel_accuracy=float(right.sum() / total),
-        mean_iou=float(np.nanmean(class_iou)),
-        class_iou=class_iou,
-    )
+    return SegmentationScores(float(accuracy), float(mean_iou), class_iou)

@@ -22,6 +22,11 @@ _KINDS = {
     "retrieved": "retrieved: another photo, alike in its label map",
     "random": "random: any other photo",
 }
+_AGREEMENT = {
+    "pixel_accuracy": "pixel accuracy ↑",
+    "mean_iou": "mIoU ↑",
+    "mean_iou_lost": "less than under the other patch ↓",
+}
 _SWAP = {"outputs": "outputs", "real": "real patches", "truth": "true pictures"}
 _EXTRACTORS = {
     "vgg16": ("Fréchet distance on VGG-16 ↓", "KID on VGG-16 ↓"),
@@ -180,14 +185,11 @@ def _segmentation(found: Mapping[str, Any] | None, workdir: str) -> list[str]:
     for kind, title in titles.items():
         if kind in found:
             scores = found[kind] or {}
-            cells = [
-                f"{scores[name]:.1%}" if name in scores else "–" for name in ("pixel_accuracy", "mean_iou")
-            ]
-            rows.append([title, *cells])
+            rows.append([title, *(_cell(scores.get(name), ".1%") for name in _AGREEMENT)])
     return [
         "",
         "How well a segmenter, trained on real images, finds the label map again.",
-        *_table(["images", "pixel accuracy ↑", "mIoU ↑"], rows),
+        *_table(["images", *_AGREEMENT.values()], rows),
     ]
 
 

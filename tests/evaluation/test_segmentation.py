@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from mscaflax.evaluation.segmentation import confusion_matrix, segmentation_scores
+from mscaflax.evaluation.segmentation import (
+    class_counts,
+    confusion_matrix,
+    scores_of_counts,
+    segmentation_scores,
+)
 
 
 def sets_of_pixels(truth, predicted, num_classes):
@@ -50,6 +55,20 @@ def test_parts_add_up():
     truth, predicted = rng.integers(0, 5, (6, 4, 4)), rng.integers(0, 4, (6, 4, 4))
     parts = sum(confusion_matrix(truth[i : i + 2], predicted[i : i + 2], 4) for i in (0, 2, 4))
     np.testing.assert_array_equal(parts, confusion_matrix(truth, predicted, 4))
+
+
+def test_counts_of_many_sets_are_scored_like_each_alone():
+    rng = np.random.default_rng(1)
+    # Of the first set nothing is labelled, of the second one class alone.
+    truth, predicted = rng.integers(0, 5, (3, 6, 6)), rng.integers(0, 4, (3, 6, 6))
+    truth[0], truth[1] = 4, 2
+    matrices = [confusion_matrix(*pair, 4) for pair in zip(truth, predicted, strict=True)]
+    accuracy, mean_iou, class_iou = scores_of_counts(np.stack([class_counts(m) for m in matrices]))
+    assert np.isnan(accuracy[0]) and np.isnan(mean_iou[0]) and np.isnan(class_iou[0]).all()
+    for place in (1, 2):
+        alone = segmentation_scores(matrices[place])
+        assert (accuracy[place], mean_iou[place]) == (alone.pixel_accuracy, alone.mean_iou)
+        np.testing.assert_array_equal(class_iou[place], alone.class_iou)
 
 
 def test_eight_bit_maps_of_many_classes_do_not_overflow():
