@@ -12,7 +12,7 @@ from scipy.signal import correlate
 
 from mscaflax.errors import UserError
 from mscaflax.nets import pretrained
-from mscaflax.nets.vgg import STAGES, TAP_CHANNELS, conv_relu, load_vgg16, vgg16_taps
+from mscaflax.nets.vgg import STAGES, TAP_CHANNELS, conv_relu, convolve_by_product, load_vgg16, vgg16_taps
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,30 @@ def test_first_convolution_is_a_correlation(params, images):
     np.testing.assert_allclose(out[0, ..., 5], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("size", "window", "stride", "padding"),
+    [((2, 2), (3, 3), 1, 1), ((1, 1), (3, 3), 1, 1), ((1, 4), (3, 3), 1, 1), ((3, 3), (5, 5), 1, 2),
+     ((5, 7), (3, 2), 1, 0), ((4, 5), (3, 5), 2, 1)],
+)  # fmt: skip
+def test_a_convolution_as_a_product(size, window, stride, padding):
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(2, *size, 3)), rng.normal(size=(*window, 3, 4))
+    padded = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, window, axis=(1, 2))[:, ::stride, ::stride]
+    expected = np.einsum("bhwiyx,yxio->bhwo", windows, kernel)
+    found = convolve_by_product(jnp.float32(x), jnp.float32(kernel), stride, padding)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_no_map_is_smaller_than_its_kernel(params, images):
+    # Where one is, XLA's CPU backend takes 50 times as long.
+    jaxpr = jax.make_jaxpr(vgg16_taps)(params, images)
+    convs = [e for e in jaxpr.eqns if e.primitive.name == "conv_general_dilated"]
+    sides = [e.invars[0].aval.shape[1:3] for e in convs]
+    assert 0 < len(convs) < 13 and min(h * w for h, w in sides) >= 9
+
+
 def test_kernels_are_torchvisions_vgg16(params):
     # The first row of the first filter and the first biases, as published; row and column, not transposed.
     np.testing.assert_allclose(params[0]["kernel"][0, :, 0, 0], [-0.5537, 0.1427, 0.5290], atol=1e-4)
@@ -79,7 +103,7 @@ def test_images_have_gradients(params, images):
 def test_bfloat16_reaches_every_convolution(params, images):
     def trace(dtype):
         jaxpr = jax.make_jaxpr(lambda p, x: vgg16_taps(p, x, dtype=dtype))(params, images)
-        return [e for e in jaxpr.eqns if e.primitive.name == "conv_general_dilated"]
+        return [e for e in jaxpr.eqns if e.primitive.name in ("conv_general_dilated", "dot_general")]
 
     convs = trace(jnp.bfloat16)
     assert len(convs) == 13
