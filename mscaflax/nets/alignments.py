@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from mscaflax.errors import UserError
-from mscaflax.nets.layers import EdgeConv, average_pool, layer_norm
+from mscaflax.nets.convolution import EdgeConv
+from mscaflax.nets.layers import average_pool, layer_norm
 from mscaflax.nets.msca import (
     HIDDEN,
     Alignment,

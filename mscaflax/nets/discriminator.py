@@ -6,7 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mscaflax.nets.layers import average_pool, instance_norm, split_kernel
+from mscaflax.nets.convolution import split_kernel
+from mscaflax.nets.layers import average_pool, instance_norm
 
 
 class StridedConv(nn.Module):

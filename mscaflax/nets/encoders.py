@@ -7,7 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mscaflax.nets.layers import EdgeConv, Kernel, average_pool, split_kernel
+from mscaflax.nets.convolution import EdgeConv, Kernel, split_kernel
+from mscaflax.nets.layers import average_pool
 
 
 @flax.struct.dataclass

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mscaflax.nets.alignments import AlignmentInputs, find_alignment
+from mscaflax.nets.convolution import EdgeConv
 from mscaflax.nets.encoders import ImageEncoder, LabelEncoder
-from mscaflax.nets.layers import EdgeConv, coverage_pyramid, position_noise, upsample
+from mscaflax.nets.layers import coverage_pyramid, position_noise, upsample
 from mscaflax.nets.spade import ModulatedBlock
 
 # Rows: red, green, blue. Columns: brightness, blue against red, green against magenta, each as long as

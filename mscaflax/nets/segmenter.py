@@ -13,7 +13,8 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mscaflax.nets.layers import EdgeConv, upsample
+from mscaflax.nets.convolution import EdgeConv
+from mscaflax.nets.layers import upsample
 
 
 class SegmentationDecoder(nn.Module):

@@ -5,7 +5,8 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mscaflax.nets.layers import EdgeConv, Kernel, normalize
+from mscaflax.nets.convolution import EdgeConv, Kernel
+from mscaflax.nets.layers import normalize
 
 HE = nn.initializers.he_normal()
 # At the start, beside features of unit deviation: normalization over positions then has noise to normalize

@@ -15,6 +15,7 @@ from jax import lax
 
 from mscaflax.errors import UserError
 from mscaflax.nets.pretrained import load_lpips_file
+from mscaflax.nets.small_maps import convolve_by_product
 
 Params = list[dict[str, np.ndarray]]
 
@@ -73,8 +74,6 @@ def conv_relu(
 ) -> jax.Array:
     """relu(conv(x) + bias) of [b, h, w, in] with kernel [kh, kw, in, out], computed in `dtype`."""
     x, kernel = x.astype(dtype), jnp.asarray(params["kernel"], dtype)
-    # XLA swaps a map with a larger kernel, and its CPU backend runs what comes out in plain loops: 50 times
-    # slower, for VGG's last stage of 32×32 images two thirds of a train step.
     small = x.shape[1] * x.shape[2] < kernel.shape[0] * kernel.shape[1]
     convolve = convolve_by_product if small else _convolve
     x = convolve(x, kernel, stride, padding, precision)
@@ -90,32 +89,6 @@ def _convolve(x, kernel, stride, padding, precision=None):
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         precision=precision,
     )
-
-
-def convolve_by_product(
-    x: jax.Array,
-    kernel: jax.Array,
-    stride: int = 1,
-    padding: int = 0,
-    precision: lax.Precision | None = None,
-) -> jax.Array:
-    """A convolution as one matrix product, its windows side by side: for maps smaller than the kernel.
-
-    Args:
-      x: [b, h, w, in].
-      kernel: [kh, kw, in, out].
-      stride, padding: of both axes; padding by zeros, before and after.
-      precision: of the product.
-
-    Returns:
-      [b, h', w', out] with h' = (h + 2 padding - kh) // stride + 1.
-    """
-    height, width, _, features = kernel.shape
-    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    rows, columns = (side - of + 1 for side, of in zip(x.shape[1:3], (height, width), strict=True))
-    places = [(i, j) for i in range(height) for j in range(width)]
-    windows = [x[:, i : i + rows : stride, j : j + columns : stride] for i, j in places]
-    return jnp.dot(jnp.concatenate(windows, axis=-1), kernel.reshape(-1, features), precision=precision)
 
 
 def halve_by_max(x: jax.Array) -> jax.Array:
