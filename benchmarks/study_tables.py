@@ -188,6 +188,20 @@ def differences(values, rivals, group="truth", kinds=("random",), reference="msc
     return markdown(titles, rows) if rows else []
 
 
+def ablation_differences(values):
+    """Every finished ablation against the unchanged network, pair by pair; `values` of `read_values`."""
+    by_name = {"unchanged": {0: values["ablation-msca"]}} if "ablation-msca" in values else {}
+    for group, variants in study_plan.ABLATIONS.items():
+        for value, change in variants.items():
+            name = study_plan.ablation_run(group, value)
+            if change and name in values:
+                by_name[f"{group} {value}"] = {0: values[name]}
+    tables = {"truth": ("random",), "overlap": tuple(BINS)}
+    found = [differences(by_name, by_name, *table, reference="unchanged") for table in tables.items()]
+    title = "Pair by pair against the unchanged network; random exemplars, then by class overlap:"
+    return titled(f"### All of them\n\n{title}", [line for part in found for line in part])
+
+
 def picture(folder, size=64):
     """Outputs of all alignments on the same layouts and exemplars, beside the truth; None without any."""
 
@@ -287,9 +301,12 @@ def write(folder):
         for group, variants in study_plan.ABLATIONS.items():
             names = {value: study_plan.ablation_run(group, value) for value in variants}
             part = {value: found[name] for value, name in names.items() if name in found}
-            lines += ["", f"### {group}", *compare(part, (*SUMMARY, *COST[:3]))]
+            # Not their speed: see the note on pairs/s; benchmarks/modulation_cost.py compares modulations.
+            cost = [column for column in COST if column[0] in ("parameters", "commit")]
+            lines += ["", f"### {group}", *compare(part, (*SUMMARY, *cost))]
             if group in ("mask_fill", "hidden classes"):
                 lines += by_overlap(part)
+        lines += ablation_differences(read_values(folder, found))
     text = "\n".join(lines)
     while "\n\n\n" in text:
         text = text.replace("\n\n\n", "\n\n")

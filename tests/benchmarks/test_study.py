@@ -138,6 +138,16 @@ def test_only_seeds_that_both_have_are_compared():
     assert not any("vae" in name for name in found)
 
 
+def test_ablations_are_compared_with_the_unchanged_network(monkeypatch):
+    monkeypatch.setattr(tables, "BINS", ("few",))
+    values = {"ablation-msca": pair_values(0.0), "ablation-regions-4": pair_values(0.25)}
+    found = rows("\n".join(tables.ablation_differences(values)))
+    shown = [row for row in found if row[0] == "regions 4 against unchanged"]
+    # Random exemplars, then the one bin.
+    assert len(shown) == 2 and all(row[2].startswith("+0.2500 (") for row in shown)
+    assert not tables.ablation_differences({"ablation-regions-4": pair_values(0.25)})
+
+
 def test_kept_values_are_those_that_are_compared():
     values = pair_values(0.0)
     values["truth"]["retrieved"] = values["truth"]["random"]
