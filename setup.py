@@ -92,7 +92,7 @@ setup(
     },
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["mscaflax=mscaflax.cli:main"]},
+    entry_points={"console_scripts": ["mscaflax=mscaflax.__main__:program"]},
     classifiers=[
         "Programming Language :: Python :: 3",
         "Intended Audience :: Science/Research",

@@ -36,8 +36,10 @@ SEGMENTATION = (
     ("mIoU ↑", "mean_iou", ".3f"),
     ("mIoU lost ↓", "mean_iou_lost", ".3f"),
 )
-NETWORKS = {"vgg16": "VGG-16", "inception": "Inception"}
-DISTANCES = (("Fréchet", "frechet", ".2f"), ("KID", "kid", ".4f"))
+DISTANCES = {
+    "vgg16": (("Fréchet on VGG-16 ↓", "frechet", ".2f"), ("KID on VGG-16 ↓", "kid", ".4f")),
+    "inception": (("FID ↓", "frechet", ".2f"), ("KID on Inception-v3 ↓", "kid", ".4f")),
+}
 
 
 def columns_of(kind, networks):
@@ -50,8 +52,7 @@ def columns_of(kind, networks):
     found += [(title, (("metrics", kind, name),), form) for title, name, form in SIMILARITY]
     found += [(title, (("segmentation", kind, name),), form) for title, name, form in SEGMENTATION]
     for network in networks:
-        for title, name, form in DISTANCES:
-            title = f"{title} on {NETWORKS.get(network, network)} ↓"
+        for title, name, form in DISTANCES[network]:
             found.append((title, (("distances", kind, network, name),), form))
     return found
 
@@ -82,7 +83,10 @@ def table(evaluations, intervals=False):
                     values = [value["mean"] if isinstance(value, dict) else value for value in values]
                 cells = [cell(v, form) for v, (_, _, form) in zip(values, columns, strict=True)]
                 rows.append([f"{KINDS.get(kind, kind)}: {name}", str(_count(numbers, kind)), *cells])
-    swaps = [f"{name} {cell(pick(x, ('swap', 'outputs', 'all')), '.1%')}" for name, x in evaluations.items()]
+    swaps = {name: pick(x, ("swap", "outputs", "all")) for name, x in evaluations.items()}
+    if not intervals:
+        swaps = {name: value and value["mean"] for name, value in swaps.items()}
+    swaps = [f"{name} {cell(value, '.1%')}" for name, value in swaps.items()]
     titles = ["exemplar", "n", *(title for title, _, _ in columns_of("random", networks))]
     shown = [i for i in range(len(titles)) if i < 2 or any(row[i] != cell(None, "") for row in rows)]
     body = [[row[i] for i in shown] for row in rows]

@@ -1,5 +1,6 @@
 import argparse
 import errno
+import os
 import subprocess
 import sys
 import types
@@ -9,6 +10,7 @@ import pytest
 
 import mscaflax
 from mscaflax import cli
+from mscaflax.__main__ import program as program_of_the_package
 from mscaflax.errors import UserError
 
 
@@ -66,7 +68,7 @@ def test_help_of_each_command(name, capsys):
 
 def test_installed_script_runs_main():
     (entry,) = entry_points(group="console_scripts", name="mscaflax")
-    assert entry.load() is cli.main
+    assert entry.load() is program_of_the_package
 
 
 def test_wrong_input_of_a_program_is_one_line():
@@ -150,3 +152,31 @@ def test_config_items_reach_the_command(command):
     command(lambda args: seen.append(args) or 0, takes_config=True)
     assert cli.main(["greet", "--config=tiny", "--name=x", "--config.train.steps=3"]) == 0
     assert seen == [argparse.Namespace(name="x", config_argv=["--config=tiny", "--config.train.steps=3"])]
+
+
+RESTARTING = """
+import os, sys
+from mscaflax.__main__ import start_again_with_large_pages
+print(sys.argv[1:], os.environ.get("GLIBC_TUNABLES"), flush=True)
+start_again_with_large_pages()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's setting")
+@pytest.mark.parametrize(
+    ("arguments", "tunables", "seen"),
+    [
+        (["train", "a b"], None, [None, "glibc.malloc.hugetlb=1"]),
+        (["train"], "", [""]),
+        (["synthesize"], None, [None]),
+        ([], None, [None]),
+    ],
+)
+def test_long_commands_start_again_once_for_large_pages(arguments, tunables, seen):
+    environment = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
+    if tunables is not None:
+        environment["GLIBC_TUNABLES"] = tunables
+    line = [sys.executable, "-c", RESTARTING, *arguments]
+    done = subprocess.run(line, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [f"{arguments} {value}" for value in seen]

@@ -70,7 +70,7 @@ def test_an_alignment_of_ones_own(my_alignment):
         ("mscaflax.nets.alignments:Missing", "cannot be imported"),
         (":", "cannot be imported"),
         ("mscaflax.nets.alignments:flax", "is no subclass"),
-        ("mscaflax.nets.layers:EdgeConv", "is no subclass"),
+        ("mscaflax.nets.convolution:EdgeConv", "is no subclass"),
     ],
 )
 def test_an_alignment_that_is_none(name, message):

@@ -49,9 +49,10 @@ def label_agreements(
       advance: called with the number of images after each batch.
 
     Returns:
-      By kind: pixel_accuracy and mean_iou in [0, 1] and, if there are images of the kind `cross`,
-      mean_iou_lost, what it is less than theirs. Each is {"mean": the value, "low", "high"}, to six decimals,
-      with a 95% interval, None where all come from one photo. None in place of all where nothing is labelled.
+      By kind: pixel_accuracy and mean_iou in [0, 1] and, for outputs beside those of the kind `cross`,
+      mean_iou_lost in [-1, 1], by how much it is less than theirs. Each is {"mean": the value, "low",
+      "high"}, to six decimals, with a 95% interval, None where all come from one photo. None in place of all
+      where nothing is labelled.
     """
     batches = Batches(PREDICTED, jax.local_devices()[:1])
     _, group = np.unique(photos, return_inverse=True)

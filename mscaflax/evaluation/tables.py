@@ -25,7 +25,7 @@ _KINDS = {
 _AGREEMENT = {
     "pixel_accuracy": "pixel accuracy ↑",
     "mean_iou": "mIoU ↑",
-    "mean_iou_lost": "less than under the other patch ↓",
+    "mean_iou_lost": "mIoU lost against the other patch ↓",
 }
 _SWAP = {"outputs": "outputs", "real": "real patches", "truth": "true pictures"}
 _EXTRACTORS = {

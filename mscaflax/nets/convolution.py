@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mscaflax.nets.small_maps import SMALL_MAP, convolve_by_product
+from mscaflax.nets.small_maps import convolve_by_product, is_small
 
 
 def pad_by_edge(x, valid=None):
@@ -90,7 +90,7 @@ class EdgeConv(nn.Module):
 
 def edge_conv(x, kernel, stride=1, valid=None):
     """3×3 convolution of [b, h, w, c] over a border that repeats the edge: [b, h/stride, w/stride, n]."""
-    if x.shape[1] * x.shape[2] <= SMALL_MAP:
+    if is_small(x, kernel):
         return convolve_by_product(pad_by_edge(x, valid), kernel, stride)
     if valid is None and 1 not in x.shape[1:3]:
         return edge_convolution(x, kernel, stride)

@@ -2,16 +2,27 @@
 
 XLA swaps a map with a kernel that is larger, and its CPU backend (jax 0.10.2) runs what comes out in plain
 loops, tens of times slower than a product (`benchmarks/small_maps.py`): for VGG's last stage of 32×32 images
-that was two thirds of a train step. On 4×4 maps a product is still faster, and narrow strips of such maps are
-swapped, too.
+that was two thirds of a train step. On 4×4 maps a product is still faster, and the narrow strips that
+`convolution.py` takes of such maps are swapped, too.
 """
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-# Positions up to which the networks' 3×3 convolutions are products.
+# Positions up to which convolutions are products.
 SMALL_MAP = 16
+
+
+def is_small(x: jax.Array, kernel: jax.Array) -> bool:
+    """Whether a map [b, h, w, in] is better convolved with a kernel [kh, kw, in, out] as a product.
+
+    False where it is not known, that is, where a model of any size is exported and h or w is symbolic.
+    """
+    if not all(isinstance(side, int) for side in x.shape[1:3]):
+        return False
+    positions = x.shape[1] * x.shape[2]
+    return positions <= SMALL_MAP or positions < kernel.shape[0] * kernel.shape[1]
 
 
 def convolve_by_product(
@@ -21,7 +32,10 @@ def convolve_by_product(
     padding: int = 0,
     precision: lax.Precision | None = None,
 ) -> jax.Array:
-    """A convolution as one matrix product, its windows side by side: for maps smaller than the kernel.
+    """A convolution as one matrix product, its windows side by side: for maps that are `is_small`.
+
+    Products and sums are as exact as a convolution's: in bfloat16, too, a map's gradient, the sum of its
+    windows', is summed in float32.
 
     Args:
       x: [b, h, w, in].
@@ -33,8 +47,11 @@ def convolve_by_product(
       [b, h', w', out] with h' = (h + 2 padding - kh) // stride + 1.
     """
     height, width, _, features = kernel.shape
-    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    dtype = x.dtype
+    x = jnp.pad(x.astype(jnp.promote_types(dtype, jnp.float32)), ((0, 0), *[(padding, padding)] * 2, (0, 0)))
     rows, columns = (side - of + 1 for side, of in zip(x.shape[1:3], (height, width), strict=True))
     places = [(i, j) for i in range(height) for j in range(width)]
-    windows = [x[:, i : i + rows : stride, j : j + columns : stride] for i, j in places]
-    return jnp.dot(jnp.concatenate(windows, axis=-1), kernel.reshape(-1, features), precision=precision)
+    windows = jnp.concatenate(
+        [x[:, i : i + rows : stride, j : j + columns : stride] for i, j in places], axis=-1
+    )
+    return jnp.dot(windows.astype(dtype), kernel.reshape(-1, features), precision=precision)

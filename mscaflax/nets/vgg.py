@@ -15,7 +15,7 @@ from jax import lax
 
 from mscaflax.errors import UserError
 from mscaflax.nets.pretrained import load_lpips_file
-from mscaflax.nets.small_maps import convolve_by_product
+from mscaflax.nets.small_maps import convolve_by_product, is_small
 
 Params = list[dict[str, np.ndarray]]
 
@@ -74,8 +74,7 @@ def conv_relu(
 ) -> jax.Array:
     """relu(conv(x) + bias) of [b, h, w, in] with kernel [kh, kw, in, out], computed in `dtype`."""
     x, kernel = x.astype(dtype), jnp.asarray(params["kernel"], dtype)
-    small = x.shape[1] * x.shape[2] < kernel.shape[0] * kernel.shape[1]
-    convolve = convolve_by_product if small else _convolve
+    convolve = convolve_by_product if is_small(x, kernel) else _convolve
     x = convolve(x, kernel, stride, padding, precision)
     return jnp.maximum(x + jnp.asarray(params["bias"], dtype).reshape(1, 1, 1, -1), 0)
 

@@ -64,7 +64,7 @@ def test_tables(value):
     assert "| the other patch of the photo | 7 |" in text and "100.0% (100.0%–100.0%)" in text
     assert "| real patches | 0 of 7 | – | – |" in text
     assert "| random: any other photo | 7 | – | – |" in text
-    assert "| images | pixel accuracy ↑ | mIoU ↑ | less than under the other patch ↓ |" in text
+    assert "| images | pixel accuracy ↑ | mIoU ↑ | mIoU lost against the other patch ↓ |" in text
     assert re.search(r"\| real targets \| [0-9.]+% \([0-9.]+%–[0-9.]+%\) \| .* \| – \|\n", text)
     assert "| exemplar | n | FID ↓ | KID on Inception-v3 ↓ |" in text
     assert "| real targets | " in text and "No segmentation scores" not in text
