@@ -90,8 +90,6 @@ class EdgeConv(nn.Module):
 
 def edge_conv(x, kernel, stride=1, valid=None):
     """3×3 convolution of [b, h, w, c] over a border that repeats the edge: [b, h/stride, w/stride, n]."""
-    if is_small(x, kernel):
-        return convolve_by_product(pad_by_edge(x, valid), kernel, stride)
     if valid is None and 1 not in x.shape[1:3]:
         return edge_convolution(x, kernel, stride)
     return convolve_padded(pad_by_edge(x, valid), kernel, stride)
@@ -133,8 +131,13 @@ def _edge_convolution_forward(x, kernel, stride):
 
 
 def _edge_convolution_backward(stride, saved, y_gradient):
-    # By hand, so that here, too, the border is added in one pass: JAX would add padded maps.
     x, kernel = saved
+    if is_small(x):
+        # Of the gradient alone: a model exported for maps of any size has to give what this one gives, and
+        # instance normalization of few positions amplifies how a sum is rounded.
+        product = functools.partial(convolve_by_product, stride=stride)
+        return jax.vjp(lambda x, kernel: product(pad_by_edge(x), kernel), x, kernel)[1](y_gradient)
+    # By hand, so that here, too, the border is added in one pass: JAX would add padded maps.
     _, pull = jax.vjp(functools.partial(_convolve, stride=stride), x, kernel)
     x_gradient, kernel_gradient = pull(y_gradient)
     lines = {border: _gradient_line(y_gradient, kernel, stride, border) for border in _borders(stride)}

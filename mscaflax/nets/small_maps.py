@@ -6,6 +6,8 @@ that was two thirds of a train step. On 4×4 maps a product is still faster, and
 `convolution.py` takes of such maps are swapped, too.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -14,15 +16,13 @@ from jax import lax
 SMALL_MAP = 16
 
 
-def is_small(x: jax.Array, kernel: jax.Array) -> bool:
-    """Whether a map [b, h, w, in] is better convolved with a kernel [kh, kw, in, out] as a product.
+def is_small(x: jax.Array, positions: int = SMALL_MAP) -> bool:
+    """Whether a map [b, h, w, c] has at most so many positions.
 
     False where it is not known, that is, where a model of any size is exported and h or w is symbolic.
     """
-    if not all(isinstance(side, int) for side in x.shape[1:3]):
-        return False
-    positions = x.shape[1] * x.shape[2]
-    return positions <= SMALL_MAP or positions < kernel.shape[0] * kernel.shape[1]
+    sides = x.shape[1:3]
+    return all(isinstance(side, int) for side in sides) and math.prod(sides) <= positions
 
 
 def convolve_by_product(

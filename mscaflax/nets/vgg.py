@@ -71,10 +71,15 @@ def conv_relu(
     padding: int = 1,
     dtype: jnp.dtype = jnp.float32,
     precision: lax.Precision | None = None,
+    products: bool = True,
 ) -> jax.Array:
-    """relu(conv(x) + bias) of [b, h, w, in] with kernel [kh, kw, in, out], computed in `dtype`."""
+    """relu(conv(x) + bias) of [b, h, w, in] with kernel [kh, kw, in, out], computed in `dtype`.
+
+    With `products`, `convolve_by_product` convolves maps smaller than the kernel; it rounds otherwise.
+    """
     x, kernel = x.astype(dtype), jnp.asarray(params["kernel"], dtype)
-    convolve = convolve_by_product if is_small(x, kernel) else _convolve
+    smaller = is_small(x, kernel.shape[0] * kernel.shape[1] - 1)
+    convolve = convolve_by_product if products and smaller else _convolve
     x = convolve(x, kernel, stride, padding, precision)
     return jnp.maximum(x + jnp.asarray(params["bias"], dtype).reshape(1, 1, 1, -1), 0)
 
@@ -104,6 +109,7 @@ def vgg16_taps(
     *,
     dtype: jnp.dtype = jnp.float32,
     precision: lax.Precision | None = None,
+    products: bool = True,
 ) -> tuple[jax.Array, ...]:
     """Features of VGG-16 after the last activation of each of its five stages.
 
@@ -112,6 +118,7 @@ def vgg16_taps(
       images: [b, h, w, 3] in [-1, 1], h and w at least 16; normalized for ImageNet inside.
       dtype: the dtype that the convolutions compute in.
       precision: of the convolutions; metrics ask for `HIGHEST`, since accelerators round float32 by default.
+      products: False: convolutions for maps of any size, as a program for images of unknown size has them.
 
     Returns:
       relu1_2 [b, h, w, 64], relu2_2 [b, h/2, w/2, 128], relu3_3 [b, h/4, w/4, 256],
@@ -120,7 +127,7 @@ def vgg16_taps(
     Raises:
       ValueError: images of another rank or smaller than 16 pixels.
     """
-    found = vgg16_activations(params, images, TAP_NAMES, dtype=dtype, precision=precision)
+    found = vgg16_activations(params, images, TAP_NAMES, dtype=dtype, precision=precision, products=products)
     return tuple(found[name] for name in TAP_NAMES)
 
 
@@ -131,11 +138,12 @@ def vgg16_activations(
     *,
     dtype: jnp.dtype = jnp.float32,
     precision: lax.Precision | None = None,
+    products: bool = True,
 ) -> dict[str, jax.Array]:
     """Activations of VGG-16 by name, `relu<stage>_<convolution>`, as relu3_2.
 
     Args:
-      params, images, dtype, precision: as of `vgg16_taps`.
+      params, images, dtype, precision, products: as of `vgg16_taps`.
       names: which activations to return.
 
     Returns:
@@ -153,7 +161,7 @@ def vgg16_activations(
         if stage > 1:
             x = halve_by_max(x)
         for i in range(1, len(widths) + 1):
-            x = conv_relu(x, next(convs), dtype=dtype, precision=precision)
+            x = conv_relu(x, next(convs), dtype=dtype, precision=precision, products=products)
             found[f"relu{stage}_{i}"] = x
     if unknown := set(names) - found.keys():
         raise ValueError(f"VGG-16 has no {', '.join(sorted(unknown))}")

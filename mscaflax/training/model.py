@@ -88,7 +88,7 @@ class Model:
         object.__setattr__(self, "_image", jax.jit(image))
 
         def align(params, statistics, vgg, batch, valid):
-            taps = vgg16_taps(vgg, batch["exemplar"], dtype=network.dtype)
+            taps = vgg16_taps(vgg, batch["exemplar"], dtype=network.dtype, products=False)
             return network.apply(
                 {"params": params}, batch["label"], batch["exemplar"], batch["exemplar_label"], taps,
                 statistics, valid, method="align_exemplar",

@@ -241,7 +241,8 @@ def make_train_step(experiment, mesh):
 
 def synthesize(network, params, statistics, vgg, batch, keys, valid=None, dtype=jnp.float32):
     """Forward pass from a batch without `image`: a Synthesis; `keys` [b] random keys or None."""
-    taps = vgg16_taps(vgg, batch["exemplar"], dtype=dtype)
+    # As an exported model computes them, which does not know sizes: what both give is equal to 1e-5.
+    taps = vgg16_taps(vgg, batch["exemplar"], dtype=dtype, products=False)
     return network.apply(
         {"params": params}, batch["label"], batch["exemplar"], batch["exemplar_label"], taps, statistics,
         keys, valid,

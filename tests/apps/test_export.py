@@ -173,12 +173,11 @@ def test_damaged_and_other_files(exported_run, tmp_path):
     for length in (0, 100, len(content) // 2, len(content) - 1):
         (tmp_path / "model.zip").write_bytes(content[:length])
         refused("is damaged, or no file of `mscaflax export`")
-    flipped = bytearray(content)
     for place in (content.index(b"program.bin") + 2000, len(content) // 2):
-        flipped[place] ^= 1
-        (tmp_path / "model.zip").write_bytes(flipped)
+        # Eight bytes: one bit of a compressed file can point to another copy of the same text, harmlessly.
+        inverted = bytes(255 - byte for byte in content[place : place + 8])
+        (tmp_path / "model.zip").write_bytes(content[:place] + inverted + content[place + 8 :])
         refused("is damaged, or no file of `mscaflax export`")
-        flipped[place] ^= 1
     (tmp_path / "model.zip").write_text("a text")
     refused("is damaged, or no file of `mscaflax export`")
     members = {"other.txt": "a text"}
