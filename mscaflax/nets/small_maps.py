@@ -2,8 +2,8 @@
 
 XLA swaps a map with a kernel that is larger, and its CPU backend (jax 0.10.2) runs what comes out in plain
 loops, tens of times slower than a product (`benchmarks/small_maps.py`): for VGG's last stage of 32×32 images
-that was two thirds of a train step. On 4×4 maps a product is still faster, and the narrow strips that
-`convolution.py` takes of such maps are swapped, too.
+that was two thirds of a train step. So it is with the gradients of narrow strips, which
+`convolution.py` takes of maps of 4×4 positions, too.
 """
 
 import math
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-# Positions up to which convolutions are products.
+# Positions up to which the gradients of `edge_convolution` are products.
 SMALL_MAP = 16
 
 
