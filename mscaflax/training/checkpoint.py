@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import shutil
+import time
 
 import jax
 import orbax.checkpoint as ocp
@@ -186,10 +187,21 @@ class Checkpoints:
                 raise
             step, self._saving = self._saving, None
             if is_first():
-                for partial in self.folder.glob("*.orbax-checkpoint-tmp*"):
-                    shutil.rmtree(partial, ignore_errors=True)
+                self._remove_partial()
             what, kept = f"the checkpoint of step {step}", self._manager.latest_step()
             raise full_disk_error(self.folder.parent, what, kept) from error
+
+    def _remove_partial(self):
+        """Removes what a failed save wrote; its other writes can go on for a moment and make files anew."""
+        quiet = 0
+        for _ in range(50):
+            found = list(self.folder.glob("*.orbax-checkpoint-tmp*"))
+            for partial in found:
+                shutil.rmtree(partial, ignore_errors=True)
+            quiet = 0 if found else quiet + 1
+            if quiet == 5:
+                return
+            time.sleep(0.1)
 
     def wait(self):
         """Returns when every save is on disk, with its manifest.
