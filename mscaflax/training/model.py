@@ -88,6 +88,7 @@ class Model:
         object.__setattr__(self, "_image", jax.jit(image))
 
         def align(params, statistics, vgg, batch, valid):
+            # Without products as in `mscaflax.training.step.synthesize`, so that both round alike.
             taps = vgg16_taps(vgg, batch["exemplar"], dtype=network.dtype, products=False)
             return network.apply(
                 {"params": params}, batch["label"], batch["exemplar"], batch["exemplar_label"], taps,

@@ -173,10 +173,11 @@ def test_damaged_and_other_files(exported_run, tmp_path):
     for length in (0, 100, len(content) // 2, len(content) - 1):
         (tmp_path / "model.zip").write_bytes(content[:length])
         refused("is damaged, or no file of `mscaflax export`")
-    for place in (content.index(b"program.bin") + 2000, len(content) // 2):
-        # Eight bytes: one bit of a compressed file can point to another copy of the same text, harmlessly.
-        inverted = bytes(255 - byte for byte in content[place : place + 8])
-        (tmp_path / "model.zip").write_bytes(content[:place] + inverted + content[place + 8 :])
+    # One bit of the weights; of the compressed program eight bytes, since there one bit can point to another
+    # copy of the same text, and do no harm.
+    for place, length, flipped in ((len(content) // 2, 1, 1), (content.index(b"program.bin") + 2000, 8, 255)):
+        damaged = bytes(byte ^ flipped for byte in content[place : place + length])
+        (tmp_path / "model.zip").write_bytes(content[:place] + damaged + content[place + length :])
         refused("is damaged, or no file of `mscaflax export`")
     (tmp_path / "model.zip").write_text("a text")
     refused("is damaged, or no file of `mscaflax export`")

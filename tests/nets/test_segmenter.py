@@ -79,7 +79,7 @@ def equations(jaxpr):
 
 def test_bfloat16_reaches_the_convolutions_and_logits_stay_float32(variables):
     decoder = SegmentationDecoder(num_classes=7, channels=(4, 6, 8, 8, 8), dtype=jnp.bfloat16)
-    program = jax.make_jaxpr(decoder.apply)(variables, make_taps(128, 128), make_statistics())
+    program = jax.make_jaxpr(decoder.apply)(variables, make_taps(32, 32), make_statistics())
     convolutions = [e for e in equations(program.jaxpr) if e.primitive.name == "conv_general_dilated"]
     # Each with four thin ones for its border.
     assert len(convolutions) == 5 * 5
