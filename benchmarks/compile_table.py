@@ -8,10 +8,17 @@ import argparse
 import json
 from pathlib import Path
 
+
+def batch_of(report):
+    """Examples of each device, and what is done for their memory; older reports lack the latter."""
+    parts = f" in {report['accumulate']} parts" if report.get("accumulate", 1) > 1 else ""
+    return f"{report['batch_size'] // report['devices']}{parts}{', remat' if report.get('remat') else ''}"
+
+
 COLUMNS = {
     "slice": lambda r: r["topology"],
     "devices": lambda r: str(r["devices"]),
-    "batch of each": lambda r: str(r["batch_size"] // r["devices"]),
+    "batch of each": batch_of,
     "memory, of the device's": lambda r: f"{r['memory']['total'] / 1e9:.2f} GB, {r['memory']['share']:.0%}",
     "temporaries": lambda r: f"{r['memory']['temporaries'] / 1e9:.2f} GB",
     "arithmetic": lambda r: f"{r['flops'] / 1e12:.2f} TFLOP, {r['compute_seconds'] * 1e3:.1f} ms",

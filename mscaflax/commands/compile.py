@@ -117,9 +117,11 @@ def table(report, target) -> str:
         for kind, row in sorted(report["collectives"].items())
     ]
     rows += [(f"written as {dtype}", _gb(count)) for dtype, count in report["written_bytes"].items()]
-    each = report["batch_size"] // report["devices"]
+    each = f"{report['batch_size'] // report['devices']} examples each"
+    each += f" in {report['accumulate']} parts" if report["accumulate"] > 1 else ""
+    each += ", rematerialized" if report["remat"] else ""
     lines = [
-        f"{report['topology']}: {report['devices']} devices, {each} examples each, {report['num_classes']} "
+        f"{report['topology']}: {report['devices']} devices, {each}, {report['num_classes']} "
         f"classes; compiled in {report['compile_seconds']:.0f} s. One step of one device:",
         *(f"  {name:20} {value}" for name, value in rows),
     ]

@@ -103,7 +103,8 @@ def compile_step(config, num_classes, target: Slice, batch_size, largest=0):
       largest: how many of the program's largest tensors to list.
 
     Returns:
-      The report, a dict for JSON; memory, flops and bytes are one device's, for one step.
+      The report, a dict for JSON; memory, flops and bytes are one device's, for one step. With
+      `config.train.accumulate`, flops and bytes are upper bounds.
 
     Raises:
       jax.errors.JaxRuntimeError: the compiler refuses; it may also end the process.
@@ -120,7 +121,7 @@ def compile_step(config, num_classes, target: Slice, batch_size, largest=0):
     compiled_at = time.perf_counter()
     text = compiled.as_text()
     tensors = hlo.tensors(text)
-    costs, memory = compiled.cost_analysis(), compiled.memory_analysis()
+    costs, memory = step_costs(compiled, experiment), compiled.memory_analysis()
     written: dict[str, int] = {}
     for row in tensors:
         dtype = row["type"].split("[")[0]
@@ -129,6 +130,8 @@ def compile_step(config, num_classes, target: Slice, batch_size, largest=0):
         "topology": target.name,
         "devices": target.devices,
         "batch_size": batch_size,
+        "accumulate": experiment.accumulate,
+        "remat": config.model.remat,
         "num_classes": num_classes,
         "memory": memory_report(memory, target),
         **roofline(
@@ -142,6 +145,16 @@ def compile_step(config, num_classes, target: Slice, batch_size, largest=0):
         "compile_seconds": round(compiled_at - lowered_at, 1),
         "versions": {name: version(name) for name in ("jax", "jaxlib", "libtpu")},
     }  # fmt: skip
+
+
+def step_costs(stage, experiment):
+    """{"flops", "bytes accessed"} of a lowered or compiled step, all parts of its batch counted.
+
+    XLA counts a loop as one round. Times `experiment.accumulate`, the update, which stands outside of the
+    loop, counts as often: a little too much.
+    """
+    costs = stage.cost_analysis()
+    return {name: costs[name] * experiment.accumulate for name in ("flops", "bytes accessed")}
 
 
 def memory_report(memory, target: Slice):

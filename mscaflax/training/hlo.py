@@ -20,6 +20,8 @@ _INSTRUCTION = re.compile(r"\s+(?:ROOT )?%?([\w.-]+) = (.*)$")
 _OPERATION = re.compile(r"\s*([\w-]+)\((.*)$")
 _OPERANDS = re.compile(r"%([\w.-]+)")
 _CALLED = re.compile(r"(?:body|condition|to_apply|true_computation|false_computation)=%?([\w.-]+)")
+_FUSED = re.compile(r"calls=%?([\w.-]+)")
+_ROUNDS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _INDEX = re.compile(r"index=(\d+)")
 _PLACE = re.compile(r'op_name="([^"]*)"')
@@ -129,34 +131,48 @@ def _closing(text: str) -> int:
     return len(text)
 
 
-def executed(text: str) -> Iterator[Instruction]:
-    """Instructions that run by themselves: of the entry, of loops, branches and calls, not of fusions."""
+def executed(text: str, fused: bool = False) -> Iterator[tuple[Instruction, int]]:
+    """Instructions that run by themselves, of the entry, loops, branches and calls, and how often each runs.
+
+    A loop counts by its rounds where the compiler knows them, else as one round; a computation that several
+    places call, by the first of them.
+
+    Args:
+      text: the program.
+      fused: also what stands within fusions, reductions and asynchronous instructions.
+    """
     entry, computations = parse_program(text)
-    waiting, seen = [entry], set()
+    waiting, seen = [(entry, 1)], set()
     while waiting:
-        name = waiting.pop()
+        name, times = waiting.pop()
         if name in seen:
             continue
         seen.add(name)
         for instruction in computations.get(name, ()):
-            yield instruction
-            if instruction.opcode in ("while", "conditional", "call"):
-                waiting += _CALLED.findall(instruction.text)
+            yield instruction, times
+            called = []
+            if fused or instruction.opcode in ("while", "conditional", "call"):
+                called += _CALLED.findall(instruction.text)
                 for names in _BRANCHES.findall(instruction.text):
-                    waiting += [part.strip().lstrip("%") for part in names.split(",")]
+                    called += [part.strip().lstrip("%") for part in names.split(",")]
+            if fused:
+                called += _FUSED.findall(instruction.text)
+            rounds = _ROUNDS.search(instruction.text) if instruction.opcode == "while" else None
+            waiting += [(name, times * (int(rounds[1]) if rounds else 1)) for name in called]
 
 
 def tensors(text: str) -> list[dict]:
     """What the program writes to memory, largest first; alike ones (type, operation, place) are one entry.
 
     Returns:
-      Dicts with `bytes` (stored, of one of them), `count`, `reads` (instructions that take one of them),
-      `padding` (stored bytes over those of the elements), `type`, `operation` and `place`.
+      Dicts with `bytes` (stored, of one of them), `count` (over all rounds of a loop), `reads` (instructions
+      that take one of them), `padding` (stored bytes over those of the elements), `type`, `operation` and
+      `place`.
     """
     found, sizes, reads = Counter(), {}, Counter()
     # What each instruction's results are, one entry per array; None for what is not in HBM.
     known: dict[str, list[tuple | None]] = {}
-    for instruction in executed(text):
+    for instruction, times in executed(text):
         taken = [key for name in instruction.operands for key in known.get(name, ())]
         if instruction.opcode in _ALIASES:
             index = _INDEX.search(instruction.text) if instruction.opcode == "get-tuple-element" else None
@@ -170,7 +186,7 @@ def tensors(text: str) -> list[dict]:
                 keys.append(None)
                 continue
             key = str(array), array.stored_nbytes, instruction.opcode, instruction.place
-            found[key] += 1
+            found[key] += times
             sizes[key] = array
             keys.append(key)
     rows = [
@@ -189,15 +205,16 @@ def tensors(text: str) -> list[dict]:
 
 
 def collectives(text: str) -> dict[str, dict[str, int]]:
-    """Per kind of collective its `count` and the `bytes` that a device hands in, in the whole program."""
+    """Per kind of collective its `count` and the `bytes` that a device hands in, in one run."""
     found: dict[str, dict[str, int]] = {}
-    _, computations = parse_program(text)
-    for instructions in computations.values():
-        arrays = {instruction.name: instruction.arrays for instruction in instructions}
-        for instruction in instructions:
-            kind = instruction.opcode.removesuffix("-start")
-            if kind in COLLECTIVES:
-                row = found.setdefault(kind, {"count": 0, "bytes": 0})
-                row["count"] += 1
-                row["bytes"] += sum(a.nbytes for name in instruction.operands for a in arrays.get(name, ()))
+    arrays: dict[str, tuple[Array, ...]] = {}
+    for instruction, times in executed(text, fused=True):
+        arrays[instruction.name] = instruction.arrays
+        kind = instruction.opcode.removesuffix("-start")
+        if kind in COLLECTIVES:
+            row = found.setdefault(kind, {"count": 0, "bytes": 0})
+            row["count"] += times
+            row["bytes"] += times * sum(
+                a.nbytes for name in instruction.operands for a in arrays.get(name, ())
+            )
     return found

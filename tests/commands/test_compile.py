@@ -21,6 +21,8 @@ REPORT = {
     "topology": "v5e:2x2",
     "devices": 4,
     "batch_size": 8,
+    "accumulate": 1,
+    "remat": False,
     "num_classes": 5,
     "memory": {
         "arguments": 1e9,
@@ -140,6 +142,13 @@ def test_the_report(share, status, monkeypatch, tmp_path, capsys):
     assert "f32[8,256,256,64] jit(step)/wide" in out
     assert json.loads((tmp_path / "report.json").read_text()) == report
     assert ("try a smaller --per_device_batch" in err) == (status == 1)
+    assert "4 devices, 2 examples each, 5 classes" in out
+
+
+def test_the_report_says_what_saves_memory(monkeypatch, capsys):
+    monkeypatch.setattr(aot, "compile_apart", lambda *args: REPORT | {"accumulate": 2, "remat": True})
+    assert cli.main([*TINY, *SLICE]) == 0
+    assert "4 devices, 2 examples each in 2 parts, rematerialized, 5 classes" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import re
 import signal
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
@@ -17,6 +18,7 @@ from mscaflax.training.aot import (
     explain_failure,
     memory_report,
     roofline,
+    step_costs,
     trace_step,
 )
 from mscaflax.training.chips import CHIPS, Slice, parse_topology
@@ -188,6 +190,15 @@ def test_the_traced_step_donates_and_shards_as_the_loops(tiny_experiment, monkey
         (4, BATCH_AXES),
         (3, BATCH_AXES),
     ]
+
+
+def test_a_batch_in_parts_costs_what_the_whole_does(tiny_experiment):
+    flops = {}
+    for parts in (1, 2):
+        experiment = replace(tiny_experiment, accumulate=parts)
+        step = make_train_step(experiment, make_mesh(jax.devices()[:1]))
+        flops[parts] = step_costs(step.lower(*abstract_arguments(experiment, 8)), experiment)["flops"]
+    assert flops[2] == pytest.approx(flops[1], rel=0.03) and flops[2] > flops[1]
 
 
 def test_the_step_lowers_for_accelerators(tiny_experiment):

@@ -105,3 +105,14 @@ def test_only_what_lies_in_memory_counts(rows):
 
 def test_collectives_count_what_is_handed_in():
     assert collectives(PROGRAM) == {"all-reduce": {"count": 2, "bytes": 4 * (256 * 128 + 2)}}
+
+
+def test_a_loop_counts_by_its_rounds():
+    rounds = 'body=%body, backend_config={"known_trip_count":{"n":"3"},"other":1}'
+    summed = (
+        "%sum.1 = f32[256,128]{1,0:T(8,128)} all-reduce(%part), channel_id=3, to_apply=%sum\n  ROOT %next"
+    )
+    program = PROGRAM.replace("body=%body", rounds).replace("ROOT %next", summed)
+    grown = [row for row in tensors(program) if row["place"] == "jit(step)/while/body/add"]
+    assert [row["count"] for row in grown] == [3]
+    assert collectives(program) == {"all-reduce": {"count": 2 + 3, "bytes": 4 * (4 * 256 * 128 + 2)}}
