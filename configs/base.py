@@ -34,7 +34,7 @@ def get_config():
     model.alignment = "msca"  # msca; baselines: gap, vae, class, dense; or module:Class
     model.masking = True  # γ; without it every region passes
     model.mask_fill = "global"  # what a masked region holds: zero, or global (the exemplar's mean)
-    model.modulation = "decoupled"  # spade (3×3 convolutions) or decoupled (once per region)
+    model.modulation = "spade"  # spade (3×3 convolutions) or decoupled (once per region: half the parameters)
     model.normalization = "instance"  # instance (over positions) or position (over channels)
     model.noise = True  # a noise map per block, with a learned strength per channel
     model.synthesis_noise = (

@@ -7,6 +7,7 @@ def get_config():
     config = base.get_config()
     config.data.size = 32
     config.model.num_regions = 4
+    config.model.modulation = "decoupled"
     config.model.image_channels = (8, 8, 8, 8, 8)
     config.model.label_channels = (4, 4, 8, 8, 8)
     config.model.generator_channels = (8, 8, 16, 16, 16)
