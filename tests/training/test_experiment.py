@@ -17,8 +17,8 @@ from mscaflax.training.step import train_step
 # Classes of the datasets that the configs name, and generator parameters in millions.
 EXPECTED = {
     "coco_stuff256": (182, 30, 60),
-    "photos64": (12, 1.5, 3),
-    "scenes64": (12, 0.8, 1.5),
+    "photos64": (12, 3, 5),
+    "scenes64": (12, 1.5, 3),
     "tiny": (12, 0, 0.2),
 }
 
