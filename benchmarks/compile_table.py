@@ -10,9 +10,12 @@ from pathlib import Path
 
 
 def batch_of(report):
-    """Examples of each device, and what is done for their memory; older reports lack the latter."""
-    parts = f" in {report['accumulate']} parts" if report.get("accumulate", 1) > 1 else ""
-    return f"{report['batch_size'] // report['devices']}{parts}{', remat' if report.get('remat') else ''}"
+    """Examples of each device, and in which way it differs from the usual; older reports lack the latter."""
+    found = str(report["batch_size"] // report["devices"])
+    found += f" in {report['accumulate']} parts" if report.get("accumulate", 1) > 1 else ""
+    found += ", remat" if report.get("remat") else ""
+    found += f", fsdp {report['fsdp']}" if report.get("fsdp", 1) > 1 else ""
+    return found + (", spade" if report.get("modulation") == "spade" else "")
 
 
 COLUMNS = {

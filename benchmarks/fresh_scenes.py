@@ -11,7 +11,7 @@ further model differs from the first, pair by pair with 95% bootstrap intervals 
 import argparse
 from pathlib import Path
 
-from study_tables import cell, markdown
+from study_tables import cell, is_sure, markdown
 
 from mscaflax.data import scenes
 from mscaflax.data.inputs import SceneItem, scene_example
@@ -66,9 +66,9 @@ def rows_of(found, pairs, chosen):
                 continue
             cells = []
             for metric, (_, form) in METRICS.items():
-                value = summarize(row[metric] - found[first][place][metric], photos)
-                sure = value["low"] is not None and value["low"] * value["high"] > 0
-                cells.append(cell(value, f"+{form}") + (" *" if sure else ""))
+                exemplars = pairs.photos[chosen[place][:, 1]]
+                value = summarize(row[metric] - found[first][place][metric], photos, exemplars=exemplars)
+                cells.append(cell(value, f"+{form}") + (" *" if is_sure(value) else ""))
             differences.append([f"{name} - {first}", place, str(len(photos)), *cells])
     return means, differences
 

@@ -3,9 +3,10 @@
 python benchmarks/paired_difference.py BEFORE AFTER [--metrics=psnr,lpips_alex]
 
 BEFORE and AFTER are folders that `mscaflax evaluate --output` wrote: of two models, or of one with and
-without `--guess_labels`. Prints the mean of (AFTER - BEFORE) over pairs with its 95% bootstrap interval over
-photos, by kind of exemplar and by class overlap; a star marks an interval without zero. The pairs are the
-same, so what a pair adds to both cancels: such an interval is far narrower than those of the two means.
+without `--guess_labels`. Prints the mean of (AFTER - BEFORE) over pairs with its 95% interval for other
+target photos and foreign exemplars, by kind of exemplar and by class overlap; a star marks an interval
+without zero. The pairs are the same, so what a pair adds to both cancels: such an interval is far narrower
+than those of the two means.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from study_tables import cell, markdown
+from study_tables import cell, is_sure, markdown, photos_of
 
 from mscaflax.evaluation.metrics import summarize
 
@@ -34,14 +35,13 @@ def differences(before, after, metrics):
     for group in GROUPS:
         for kind in before.get(group, {}):
             row = []
-            photos = np.array(before["photos"])
-            if group == "overlap":
-                photos = photos[np.array(before["bins"][kind], int).reshape(-1, 2)[:, 0]]
+            photos, exemplars = photos_of(before, group, kind)
             for metric in metrics:
                 values = [np.array(x[group].get(kind, {}).get(metric, []), float) for x in (before, after)]
-                found = summarize(values[1] - values[0], photos) if all(map(len, values)) else None
-                sure = found and found["low"] is not None and found["low"] * found["high"] > 0
-                row.append(cell(found, "+.4f") + (" *" if sure else ""))
+                found = None
+                if all(map(len, values)):
+                    found = summarize(values[1] - values[0], photos, exemplars=exemplars)
+                row.append(cell(found, "+.4f") + (" *" if is_sure(found) else ""))
             if set(row) != {cell(None, "")}:
                 rows.append([group, kind, str(len(photos)), *row])
     return rows

@@ -125,7 +125,7 @@ def begin(workdir):
 
 def compared_values(values):
     """Of an evaluation's values.json, what runs are compared by pair by pair."""
-    kept = {key: values[key] for key in ("pairs_sha256", "photos", "bins")}
+    kept = {key: values[key] for key in ("pairs_sha256", "photos", "exemplars", "bins")}
     for group, kinds in study_tables.PAIRED.items():
         kept[group] = {
             kind: {metric: row[metric] for metric in study_tables.PAIRED_METRICS}

@@ -26,6 +26,8 @@ ABLATIONS = {
     "hidden classes": {"half the exemplars": {}, "none": {"data.hidden_share": 0.0}},
     "normalization": {"instance": {}, "position": {"model.normalization": "position"}},
 }
+# Seeds of an ablation, and so of the unchanged network; one of all others.
+ABLATION_SEEDS = {"mask_fill": 3}
 
 
 @dataclass(frozen=True)
@@ -109,13 +111,16 @@ def runs():
                 )
             )
     small = {"data.name": "scenes"} | hidden | _training(260, 16, size=32)
-    shared = Run("ablation-msca", "ablations", "scenes64", small, evaluate)
-    found.append(shared)
+
+    def ablation(name, change):
+        found.append(Run(name, "ablations", "scenes64", small | change, evaluate))
+
+    for seed in range(max(ABLATION_SEEDS.values())):
+        ablation(unchanged_run(seed), {"seed": seed} if seed else {})
     for group, variants in ABLATIONS.items():
         for value, change in variants.items():
-            if change:
-                name = f"ablation-{_slug(group)}-{_slug(value)}"
-                found.append(Run(name, "ablations", "scenes64", small | change, shared.evaluate))
+            for seed in range(ABLATION_SEEDS.get(group, 1)) if change else ():
+                ablation(ablation_run(group, value, seed), change | ({"seed": seed} if seed else {}))
     return found
 
 
@@ -143,7 +148,13 @@ def _changes(run, numbers):
     return found
 
 
-def ablation_run(group, value):
+def unchanged_run(seed=0):
+    """The name of the run that the ablations are compared with."""
+    return "ablation-msca" + (f"-seed{seed}" if seed else "")
+
+
+def ablation_run(group, value, seed=0):
     """The name of the run that shows `value` of an ablation's `group`."""
-    unchanged = not ABLATIONS[group][value]
-    return "ablation-msca" if unchanged else f"ablation-{_slug(group)}-{_slug(value)}"
+    if not ABLATIONS[group][value]:
+        return unchanged_run(seed)
+    return f"ablation-{_slug(group)}-{_slug(value)}" + (f"-seed{seed}" if seed else "")

@@ -30,14 +30,26 @@ RECONSTRUCTION = (
 STYLE = (
     ("swap test ↑", ("swap", "outputs", "all"), ".1%"),
     ("style relevance ↑", ("metrics", "random", "style_relevance"), ".3f"),
-    ("VGG-16 Fréchet ↓", ("distances", "random", "vgg16", "frechet"), ".2f"),
+    ("Fréchet on VGG-16 ↓", ("distances", "random", "vgg16", "frechet"), ".2f"),
+    ("KID on VGG-16 ↓", ("distances", "random", "vgg16", "kid"), ".4f"),
     ("mIoU ↑", ("segmentation", "random", "mean_iou"), ".3f"),
+    ("pixel accuracy ↑", ("segmentation", "random", "pixel_accuracy"), ".3f"),
+)
+# The segmenter's own scores, the measure of the outputs'.
+REAL = (
+    ("mIoU", ("segmentation", "real", "mean_iou"), ".3f"),
+    ("pixel accuracy", ("segmentation", "real", "pixel_accuracy"), ".3f"),
 )
 # Of each alignment on scenes and of each ablation.
-SUMMARY = (*TRUTH, STYLE[0], STYLE[3])
+SUMMARY = (*TRUTH, STYLE[0], STYLE[4])
 # What is compared pair by pair: by group of values.json, the kinds of exemplar (None: all, the bins).
 PAIRED = {"truth": ("random",), "metrics": ("cross",), "overlap": None}
 PAIRED_METRICS = ("lpips_alex", "psnr")
+PAIRED_NOTE = (
+    "The 95% intervals are for other target photos and, where they are not the same, other exemplar photos, "
+    "of the mean over these seeds; in brackets each seed's own difference. A star: zero is outside of the "
+    "interval, and all seeds have one sign."
+)
 COST = (
     ("parameters", ("training", "parameters", "all"), ",d"),
     ("of the alignment", ("training", "parameters", "aligner"), ",d"),
@@ -63,7 +75,9 @@ def cell(value, form):
         return f"{value:{form}}"
     if value["low"] is None:
         return f"{value['mean']:{form}}"
-    return f"{value['mean']:{form}} ({value['low']:{form}}–{value['high']:{form}})"
+    # Where there are signs a dash would pass for one.
+    to = " to " if form.startswith("+") else "–"
+    return f"{value['mean']:{form}} ({value['low']:{form}}{to}{value['high']:{form}})"
 
 
 def markdown(titles, rows):
@@ -117,16 +131,18 @@ def by_overlap(rows):
 
 
 def paired(runs, others, group, kind, metric):
-    """The mean over pairs of (others - runs), each its seeds' mean, with its 95% bootstrap interval.
+    """The mean over pairs of (others - runs), each its seeds' mean, with its 95% interval.
 
     The pairs are the same for all runs, so what a pair adds to both cancels: the interval of the difference
-    is far narrower than those of the two means.
+    is far narrower than those of the two means. It is that
+    of other targets and foreign exemplars, not of other seeds.
 
     Args:
-      runs, others: values of runs, of `study.compared_values`; of one list of pairs.
+      runs, others: values of as many runs, of `study.compared_values`; of one list of pairs.
 
     Returns:
-      {"mean", "low", "high"}; None where one of them has no such values.
+      {"mean", "low", "high", "seeds"}, the last the difference of each two runs; None where one of them has
+      no such values.
 
     Raises:
       UserError: the runs were evaluated on different pairs.
@@ -140,13 +156,64 @@ def paired(runs, others, group, kind, metric):
     if any(not values.get(group, {}).get(kind) for values in every):
         return None
 
-    def over_seeds(some):
-        return np.mean([np.array(v[group][kind][metric], float) for v in some], axis=0)
+    def stacked(some):
+        return np.stack([np.array(v[group][kind][metric], float) for v in some])
 
-    photos = np.array(every[0]["photos"])
+    apart = stacked(others) - stacked(runs)
+    photos, exemplars = photos_of(every[0], group, kind)
+    return summarize(apart.mean(0), photos, exemplars=exemplars) | {"seeds": apart.mean(1).tolist()}
+
+
+def photos_of(values, group, kind):
+    """The photos of the targets and those of the exemplars of some values, int [n] each.
+
+    The latter are None where an exemplar comes from its target's photo.
+    """
+    photos = np.array(values["photos"])
     if group == "overlap":
-        photos = photos[np.array(every[0]["bins"][kind])[:, 0]]
-    return summarize(over_seeds(others) - over_seeds(runs), photos)
+        targets, exemplars = np.array(values["bins"][kind], int).reshape(-1, 2).T
+        return photos[targets], photos[exemplars]
+    chosen = values["exemplars"].get(kind)
+    return photos, None if chosen is None else np.array(chosen)
+
+
+def is_sure(found):
+    """Whether a difference, of `paired` or `summarize`, is beyond its interval, of one sign in all seeds."""
+    if not found or found["low"] is None or found["low"] * found["high"] <= 0:
+        return False
+    return all(one * found["mean"] > 0 for one in found.get("seeds", ()))
+
+
+def real_scores(rows):
+    """One line: what the segmenter that judged these runs finds in the real pictures."""
+    # Of older runs the means alone are there.
+    scores = {tuple(_mean_cell(pick(row, path), form) for _, path, form in REAL) for row in rows.values()}
+    found = [
+        ", ".join(f"{title} {value}" for (title, _, _), value in zip(REAL, s, strict=True)) for s in scores
+    ]
+    return ["The real pictures, by the same segmenter: " + "; or ".join(sorted(found)) + ".", ""]
+
+
+def _mean_cell(value, form):
+    return cell(value["mean"] if isinstance(value, dict) else value, form)
+
+
+def hours(found):
+    """A sentence on the time of all runs, of training (by its speed) and evaluating."""
+    taken = []
+    for run in found.values():
+        settings, speed = run["config"]["train"], run["training"]["pairs_per_second"]
+        taken.append(settings["steps"] * settings["batch_size"] / speed + run["seconds"])
+    return (
+        f"Training and evaluating took {sum(taken) / 3600:.1f} hours in all, the longest run "
+        f"{max(taken) / 60:.0f} minutes (compiling and the segmenters not counted)."
+    )
+
+
+def distance_warnings(found):
+    """Lines with what the evaluations say of their Fréchet distances."""
+    places = [pick(run, ("distances", "random", "vgg16", "warning")) for run in found.values()]
+    return [line for text in sorted({text for text in places if text}) for line in ("", f"Beware: {text}.")]
 
 
 def titled(title, lines):
@@ -160,7 +227,7 @@ def differences(values, rivals, group="truth", kinds=("random",), reference="msc
     Of the seeds that both have, since a seed shifts all pairs of a run. By how much, the last rows show: the
     reference's other seeds against its first one.
 
-    `values` {name: {seed: values of the run}}; a star marks what is beyond the interval.
+    `values` {name: {seed: values of the run}}; see `PAIRED_NOTE`.
     """
     own = values.get(reference, {})
     compared = []
@@ -178,8 +245,10 @@ def differences(values, rivals, group="truth", kinds=("random",), reference="msc
         for kind in kinds:
             for metric, form in zip(PAIRED_METRICS, ("+.4f", "+.2f"), strict=True):
                 found = paired(runs, others, group, kind, metric)
-                sure = found and found["low"] is not None and found["low"] * found["high"] > 0
-                cells.append(cell(found, form) + (" *" if sure else ""))
+                each = ""
+                if found and len(found["seeds"]) > 1:
+                    each = " [" + ", ".join(f"{one:{form}}" for one in found["seeds"]) + "]"
+                cells.append(cell(found, form) + (" *" if is_sure(found) else "") + each)
         rows.append(cells)
     titles = ["", "seeds"]
     for kind in kinds:
@@ -190,15 +259,24 @@ def differences(values, rivals, group="truth", kinds=("random",), reference="msc
 
 def ablation_differences(values):
     """Every finished ablation against the unchanged network, pair by pair; `values` of `read_values`."""
-    by_name = {"unchanged": {0: values["ablation-msca"]}} if "ablation-msca" in values else {}
+    every = range(max(study_plan.ABLATION_SEEDS.values()))
+    names = {"unchanged": {seed: study_plan.unchanged_run(seed) for seed in every}}
     for group, variants in study_plan.ABLATIONS.items():
         for value, change in variants.items():
-            name = study_plan.ablation_run(group, value)
-            if change and name in values:
-                by_name[f"{group} {value}"] = {0: values[name]}
+            if change:
+                seeds = range(study_plan.ABLATION_SEEDS.get(group, 1))
+                names[f"{group} {value}"] = {s: study_plan.ablation_run(group, value, s) for s in seeds}
+    by_name = {
+        title: {seed: values[run] for seed, run in seeds.items() if run in values}
+        for title, seeds in names.items()
+    }
     tables = {"truth": ("random",), "overlap": tuple(BINS)}
     found = [differences(by_name, by_name, *table, reference="unchanged") for table in tables.items()]
-    title = "Pair by pair against the unchanged network; random exemplars, then by class overlap:"
+    title = (
+        "Pair by pair against the unchanged network; random exemplars, then by class overlap. "
+        f"{PAIRED_NOTE} The last rows, of one network, show how much a seed alone changes: of a single seed "
+        "a star is no proof."
+    )
     return titled(f"### All of them\n\n{title}", [line for part in found for line in part])
 
 
@@ -257,7 +335,9 @@ def write(folder):
         "Truth: against the target's layout drawn in the style of a random "
         "exemplar, on the test split, whose layouts and styles no training saw; but γ's inputs and the "
         "hidden classes were chosen after a look at earlier runs on these pairs. pairs/s are no comparison "
-        "of speed: runs may have shared their machine with other work.",
+        "of speed: runs may have shared their machine with other work. The intervals of single runs hold the "
+        f"exemplars fixed. {hours(found)}",
+        *distance_warnings(found),
     ]
     scenes = table("scenes")
     if scenes:
@@ -269,8 +349,8 @@ def write(folder):
             drawn.save(picture_file, "PNG", optimize=True)
             write_atomically(folder / "scenes.png", picture_file.getvalue())
             lines += ["![Outputs of the alignments beside the truth](study/scenes.png)", ""]
-        lines += ["Each run:", *compare(scenes, TRUTH), *compare(scenes, RECONSTRUCTION + STYLE)]
-        lines += compare(scenes, COST)
+        lines += ["Each run:", *compare(scenes, TRUTH), *compare(scenes, RECONSTRUCTION)]
+        lines += [*compare(scenes, STYLE), *real_scores(scenes), *compare(scenes, COST)]
         values = read_values(folder, found)
         by_name = {
             name: {
@@ -279,8 +359,7 @@ def write(folder):
             for name, (_, seeds) in study_plan.ALIGNMENTS.items()
         }
         lines += titled(
-            "Pair by pair, with 95% bootstrap intervals of the difference (* where it excludes zero). They "
-            "are over pairs; the last rows, of one network, show how much a seed alone changes:",
+            f"Pair by pair. {PAIRED_NOTE} The last rows, of one network, show how much a seed alone changes:",
             differences(by_name, study_plan.ALIGNMENTS),
         )
         lines += ["By class overlap, the share of the target whose class occurs in the exemplar:"]
@@ -291,7 +370,7 @@ def write(folder):
     for name in ("facade", "camvid"):
         if rows := table(name):
             lines += ["", f"## {name}, 64×64, validation split", *compare(rows, RECONSTRUCTION)]
-            lines += [*compare(rows, STYLE), *compare(rows, COST)]
+            lines += [*compare(rows, STYLE), *real_scores(rows), *compare(rows, COST)]
             values = {run.removeprefix(f"{name}-"): {0: v} for run, v in read_values(folder, found).items()}
             lines += titled(
                 "Cross reconstruction, pair by pair:", differences(values, rows, "metrics", ("cross",))

@@ -4,12 +4,17 @@ mscaflax prepare --name=scenes --data_dir=runs/data
 python benchmarks/topologies.py [--data_dir=runs/data] [--output=docs/topologies.json]
 
 Each topology (processes x CPU devices of each) trains a toy network for the same 20 steps from the same
-global batches, with SGD and with the shipped Adam, data parallel and with parameters shared by two devices
-(fsdp). Then each one goes on, from step 10, with the checkpoint that another has written. A table on stdout,
-row by row, JSON on request; the exit status is 1 where a number is beyond its limit.
+global batches, with SGD and with the shipped Adam: data parallel, and with parameters shared (fsdp) by two
+devices of a process, and by all eight, which belong to several. Then, with SGD, each topology goes on from
+step 10 with the checkpoint of each other one; with Adam, with that of one other. A table on stdout, row by
+row, JSON on request; the exit status is 1 where a number is beyond its limit.
+
+losses: the largest relative difference from 1x1 of any step's losses. parameters: of the two networks, the
+norm of the difference over that of the parameters, the larger. worst array: of any single array.
 """
 
 import argparse
+import itertools
 import json
 import shutil
 import subprocess
@@ -24,13 +29,20 @@ from run_scalars import read_scalars
 
 ROOT = Path(__file__).parents[1]
 TOPOLOGIES = ((1, 1), (1, 8), (2, 4), (4, 2))
+SHARED_BY = (1, 2, 8)  # config.mesh.fsdp
 STEPS, HALF = 20, 10
 # Of SGD, small: with gradients of norm 100 a larger one amplifies rounding as Adam does.
 RATES = {"sgd": (5e-6, 1e-4), "adam": (2e-4, 4e-4)}
 # Relative differences. Plain descent carries rounding along: one unit in the last place for each step. Adam
 # without a first moment amplifies it wherever a gradient is close to zero, so that only its losses are held.
 ROUNDING = STEPS * float(np.finfo(np.float32).eps)
-LIMITS = {"sgd": {"losses": 1e-3, "parameters": ROUNDING}, "adam": {"losses": 1e-3}}
+# An array that begins with zeros, a bias, holds nothing but updates, whose rounding is that of the gradients.
+LIMITS = {
+    "sgd": {"losses": 1e-3, "parameters": ROUNDING, "worst array": 1e-2},
+    "adam": {"losses": 1e-3},
+}
+
+COLUMNS = ("losses", "parameters", "worst array")
 
 
 def train(workdir, topology, optimizer, fsdp, options, steps=STEPS):
@@ -59,32 +71,56 @@ def name(topology, optimizer, fsdp):
 
 
 def parameters(workdir, step=STEPS):
-    """{network: its parameters as one vector} of a checkpoint."""
+    """{network: {path: array}} of a checkpoint, in float64."""
     folder = workdir / "checkpoints" / str(step)
     # The devices that wrote it are not here.
     here = ocp.args.StandardRestore(fallback_sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0]))
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
         items = checkpointer.restore((folder / "training").absolute(), args=here)
     return {
-        network: np.concatenate([np.ravel(x) for x in jax.tree.leaves(items[network])]).astype(np.float64)
+        network: {
+            jax.tree_util.keystr(path): np.asarray(x, np.float64)
+            for path, x in jax.tree.leaves_with_path(items[network])
+        }
         for network in ("generator", "discriminator")
     }
 
 
 def compare(workdir, reference):
-    """Largest relative differences from the reference run: of the losses of any step, of the parameters."""
+    """Differences from the reference run, by column of the table, and the name of the worst array."""
     ours, theirs = read_scalars(workdir), read_scalars(reference)
     losses = {}
     for key in ("loss/generator", "loss/discriminator"):
         a, b = dict(zip(*ours[key][:2], strict=True)), dict(zip(*theirs[key][:2], strict=True))
         losses[key] = max(abs(a[step] - b[step]) / abs(b[step]) for step in a)
-    differences = distance(parameters(workdir), parameters(reference))
-    return {"losses": float(max(losses.values())), "parameters": float(max(differences.values()))}
+    one, other = parameters(workdir), parameters(reference)
+    arrays = {
+        f"{network}{path}": relative([one[network][path]], [x])
+        for network, tree in other.items()
+        for path, x in tree.items()
+    }
+    worst = max(arrays, key=arrays.get)
+    return {
+        "losses": float(max(losses.values())),
+        "parameters": max(distance(one, other).values()),
+        "worst array": arrays[worst],
+        "its name": worst,
+    }
+
+
+def relative(some, others):
+    """The norm of the difference of two lists of arrays over that of the latter."""
+    apart = sum(float(((a - b) ** 2).sum()) for a, b in zip(some, others, strict=True))
+    whole = sum(float((b**2).sum()) for b in others)
+    return (apart / whole) ** 0.5 if whole else float(apart > 0)
 
 
 def distance(one, other):
-    """{network: norm of the difference over that of `other`}."""
-    return {key: np.linalg.norm(one[key] - other[key]) / np.linalg.norm(other[key]) for key in other}
+    """{network: norm of the difference over that of `other`}, of all its parameters."""
+    return {
+        network: relative([one[network][path] for path in tree], list(tree.values()))
+        for network, tree in other.items()
+    }
 
 
 def beyond(row):
@@ -113,31 +149,39 @@ def main():
     rows = []
     with tempfile.TemporaryDirectory(prefix="topologies-") as folder:
         root = Path(folder)
-        print("| optimizer | fsdp | processes x devices | goes on from | losses | parameters | beyond |")
-        print("| --- | --- | --- | --- | ---: | ---: | --- |", flush=True)
+        titles = ["optimizer", "fsdp", "processes x devices", "begins with", *COLUMNS, "beyond"]
+        print(f"| {' | '.join(titles)} |")
+        print(f"|{' --- |' * 4}{' ---: |' * len(COLUMNS)} --- |", flush=True)
         for optimizer in RATES:
             reference = root / name((1, 1), optimizer, 1)
             train(reference, (1, 1), optimizer, 1, options)
             check_that_it_trains(reference)
-            for fsdp in (1, 2):
+            for fsdp in SHARED_BY:
                 for topology in TOPOLOGIES[1:]:
                     workdir = root / name(topology, optimizer, fsdp)
                     train(workdir, topology, optimizer, fsdp, options)
                     rows.append(show(workdir, reference, topology, optimizer, fsdp, "step 0"))
-            # Each one's checkpoint of step 10, by the next topology, the last's by the first.
-            for index, topology in enumerate(TOPOLOGIES):
-                donor = TOPOLOGIES[index - 1]
-                fsdp = 1 if topology == (1, 1) else 2
-                workdir = root / f"{name(topology, optimizer, fsdp)}-resumed"
-                shutil.copytree(root / name(donor, optimizer, 1 if donor == (1, 1) else 2), workdir)
+            for donor, topology in resumptions(optimizer):
+                # What all devices shared is cut anew, for pairs of them or for one that has it whole.
+                had, fsdp = (1 if one == (1, 1) else shared for one, shared in ((donor, 8), (topology, 2)))
+                workdir = root / f"{name(topology, optimizer, fsdp)}-of-{donor[0]}x{donor[1]}"
+                shutil.copytree(root / name(donor, optimizer, had), workdir)
                 shutil.rmtree(workdir / "checkpoints" / str(STEPS))
                 shutil.rmtree(workdir / "tensorboard")
                 train(workdir, topology, optimizer, fsdp, options)
-                start = f"step {HALF} of {donor[0]}x{donor[1]}"
+                start = f"step {HALF} of {donor[0]}x{donor[1]}, fsdp {had}"
                 rows.append(show(workdir, reference, topology, optimizer, fsdp, start))
+                shutil.rmtree(workdir)
     if options.output:
         Path(options.output).write_text(json.dumps(rows, indent=1) + "\n")
     return 1 if any(map(beyond, rows)) else 0
+
+
+def resumptions(optimizer):
+    """(who wrote the checkpoint, who goes on): each of the others for each, or the next one alone."""
+    if optimizer == "sgd":
+        return list(itertools.permutations(TOPOLOGIES, 2))
+    return [(TOPOLOGIES[index - 1], topology) for index, topology in enumerate(TOPOLOGIES)]
 
 
 def show(workdir, reference, topology, optimizer, fsdp, start):
@@ -146,8 +190,8 @@ def show(workdir, reference, topology, optimizer, fsdp, start):
     row |= {"start": start} | compare(workdir, reference)
     excess = ", ".join(f"{key} > {limit:.1e}" for key, limit in beyond(row).items())
     print(
-        f"| {optimizer} | {fsdp} | {topology[0]}x{topology[1]} | {start} | {row['losses']:.1e} "
-        f"| {row['parameters']:.1e} | {excess} |",
+        f"| {optimizer} | {fsdp} | {topology[0]}x{topology[1]} | {start} "
+        f"| {' | '.join(f'{row[column]:.1e}' for column in COLUMNS)} | {excess} |",
         flush=True,
     )
     return row

@@ -280,7 +280,11 @@ def test_bad_input_of_evaluate_is_one_line(changed, message, tiny_run, tmp_path,
     [
         ("1e30", 1, "nothing was saved yet: begin again"),
         # The first step's numbers are finite, and what it makes of the parameters gives no image.
-        ("1e10", 2, "the checkpoint of step 1 is kept: "),
+        (
+            "1e10",
+            2,
+            "checkpoint of step 1 gives that loss and was set aside in damaged/; no other was saved: begin",
+        ),
     ],
 )
 def test_exploding_rates_end_with_one_line(rate, step, kept, tiny_arguments, tmp_path):
@@ -289,8 +293,8 @@ def test_exploding_rates_end_with_one_line(rate, step, kept, tiny_arguments, tmp
     assert done.returncode == 2 and "Traceback" not in done.stderr
     last = done.stderr.splitlines()[-1]
     assert re.match(rf"mscaflax: error: step {step}: .+ = (nan|inf|-inf)\b", last) and kept in last, last
-    folder = tmp_path / "run/checkpoints"
-    assert [path.name for path in folder.iterdir()] == ["1"] * (step > 1)
+    assert not list((tmp_path / "run/checkpoints").iterdir())
+    assert [path.name for path in (tmp_path / "run").glob("damaged/*")] == ["1"] * (step > 1)
 
 
 @pytest.mark.slow

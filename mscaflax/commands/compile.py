@@ -29,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--largest", type=natural, default=0, metavar="N", help="also list the N largest tensors (default: 0)"
     )
     parser.add_argument("--output", metavar="FILE", help="write the numbers as JSON, too")
+    parser.add_argument(
+        "--json", action="store_true", help="print the numbers as JSON, and the table on stderr"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from mscaflax.config import load_config
-    from mscaflax.training.aot import CompileError, batch_size_on, compile_apart
+    from mscaflax.training.aot import WHAT_TAKES_LESS, CompileError, batch_size_on, compile_apart
     from mscaflax.training.chips import parse_topology
     from mscaflax.training.experiment import build_experiment
 
@@ -56,13 +59,16 @@ def run(args: argparse.Namespace) -> int:
     except CompileError as error:
         print(f"mscaflax: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
-    print(table(report, target), flush=True)
+    print(table(report, target), file=sys.stderr if args.json else sys.stdout, flush=True)
+    numbers = json.dumps(report, indent=2, sort_keys=True)
+    if args.json:
+        print(numbers, flush=True)
     if output:
         from mscaflax.files import write_atomically
 
-        write_atomically(output, json.dumps(report, indent=2, sort_keys=True) + "\n")
+        write_atomically(output, numbers + "\n")
     if report["memory"]["share"] > 1:
-        print("mscaflax: it does not fit: try a smaller --per_device_batch", file=sys.stderr)
+        print(f"mscaflax: it does not fit: {WHAT_TAKES_LESS}", file=sys.stderr)
         return 1
     return 0
 
@@ -120,6 +126,7 @@ def table(report, target) -> str:
     each = f"{report['batch_size'] // report['devices']} examples each"
     each += f" in {report['accumulate']} parts" if report["accumulate"] > 1 else ""
     each += ", rematerialized" if report["remat"] else ""
+    each += f", {report['fsdp']} devices share the state" if report["fsdp"] > 1 else ""
     lines = [
         f"{report['topology']}: {report['devices']} devices, {each}, {report['num_classes']} "
         f"classes; compiled in {report['compile_seconds']:.0f} s. One step of one device:",

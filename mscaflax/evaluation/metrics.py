@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from scipy.ndimage import correlate1d
+from scipy.stats import t
 
 from mscaflax.data.pixels import to_uint8
 
@@ -101,17 +102,26 @@ def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return ssim_map(a, b).mean(axis=(1, 2))
 
 
-def summarize(values: np.ndarray, photos: np.ndarray, seed: int = 0) -> dict[str, Any] | None:
-    """{"mean", "low", "high"}: the mean of [n] values and its 95% bootstrap interval, to six decimals.
+def summarize(
+    values: np.ndarray, photos: np.ndarray, seed: int = 0, exemplars: np.ndarray | None = None
+) -> dict[str, Any] | None:
+    """{"mean", "low", "high"}: the mean of [n] values and its 95% interval, to six decimals.
 
-    `photos` [n] are the photos that the values come from; low and high are None if they are all one. Where
-    values are NaN, the others count alone, and "n" tells how many they are. None without any.
+    `photos` [n] are the photos that the values come from, `exemplars` [n] those of their exemplars. The
+    interval is that of `two_way_interval`; without exemplars, which are then held fixed, that of
+    `bootstrap_interval`. low and high are None where it finds none. Where values are NaN, the others count
+    alone, and "n" tells how many they are. None without any.
     """
     counted = np.isfinite(values)
     if not counted.any():
         return None
     values = np.asarray(values)[counted]
-    low, high = bootstrap_interval(values, np.asarray(photos)[counted], seed=seed) or (None, None)
+    photos = np.asarray(photos)[counted]
+    if exemplars is None:
+        interval = bootstrap_interval(values, photos, seed=seed)
+    else:
+        interval = two_way_interval(values, photos, np.asarray(exemplars)[counted])
+    low, high = interval or (None, None)
     found = {"mean": float(np.mean(values)), "low": low, "high": high}
     found = {key: None if value is None else round(value, 6) for key, value in found.items()}
     return found if counted.all() else found | {"n": int(counted.sum())}
@@ -147,6 +157,49 @@ def bootstrap_interval(
         return None
     drawn = resamples(counts.size, seed, samples)
     return percentile_interval(drawn @ np.bincount(group, values) / (drawn @ counts), level)
+
+
+def two_way_interval(
+    values: np.ndarray, photos: np.ndarray, exemplars: np.ndarray, *, level: float = 0.95
+) -> tuple[float, float] | None:
+    """Interval of the mean of values that share targets' photos, exemplars' photos or both.
+
+    Two values with the same target or the same exemplar are not independent. The variance of the mean sums
+    the products of all such values' deviations (Cameron, Gelbach and Miller, "Robust inference with multiway
+    clustering", Journal of Business & Economic Statistics 29(2), 2011), and is not taken below that of either
+    clustering alone. The quantile is Student's, of the scarcer kind of photos.
+
+    Args:
+      values: [n], n at least 1, finite.
+      photos: integers [n], the photo that each value's target comes from.
+      exemplars: integers [n], the photo that its exemplar comes from.
+      level: how often such intervals hold the mean over other targets and exemplars.
+
+    Returns:
+      (low, high); None if all values come from one target or one exemplar, which cannot tell how they differ.
+
+    Raises:
+      ValueError: no values, or shapes that differ.
+    """
+    values = np.asarray(values, np.float64)
+    if values.ndim != 1 or not values.size or not values.shape == np.shape(photos) == np.shape(exemplars):
+        raise ValueError(
+            f"values, photos and exemplars must be [n], n at least 1: {values.shape}, {np.shape(photos)}, "
+            f"{np.shape(exemplars)}"
+        )
+    mean = values.mean()
+    variances = []
+    kinds = [np.unique(some, return_inverse=True)[1] for some in (photos, exemplars)]
+    fewest = min(kind.max() + 1 for kind in kinds)
+    if fewest < 2:
+        return None
+    for groups in (*kinds, kinds[0] * values.size + kinds[1]):
+        sums = np.bincount(groups, values - mean)
+        variances.append((sums**2).sum() / values.size**2)
+    by_photo, by_exemplar, by_both = variances
+    variance = max(by_photo, by_exemplar, by_photo + by_exemplar - by_both) * fewest / (fewest - 1)
+    reach = t.ppf((1 + level) / 2, fewest - 1) * np.sqrt(variance)
+    return float(mean - reach), float(mean + reach)
 
 
 def resamples(photos: int, seed: int, samples: int = 2000) -> np.ndarray:

@@ -143,7 +143,8 @@ def values_json(evaluation: Evaluation, pairs: PairList, bins: Mapping[str, np.n
 
     `metrics` and `truth` hold, by kind of exemplar and metric, one value per pair of pairs.json, in its
     order; `overlap` by bin and metric, one per pair of the bin, which `bins` names: [target, exemplar],
-    places in pairs.json. `photos` are those of the targets. Six decimals; null where a pair has no value.
+    places in pairs.json. `photos` are those of the targets, `exemplars`, by kind, those of the foreign
+    exemplars. Six decimals; null where a pair has no value.
     """
 
     def plain(values):
@@ -154,6 +155,12 @@ def values_json(evaluation: Evaluation, pairs: PairList, bins: Mapping[str, np.n
         for group, rows in evaluation.values.items()
     }
     found |= {"pairs_sha256": pairs.sha256(), "photos": pairs.photos.tolist()}
+    chosen = generation.exemplars(pairs)
+    found["exemplars"] = {
+        kind: pairs.photos[chosen[kind] - len(pairs.names)].tolist()
+        for kind in generation.FOREIGN_KINDS
+        if kind in chosen
+    }
     found["bins"] = {name: chosen.tolist() for name, chosen in bins.items()}
     return json.dumps(found, sort_keys=True, allow_nan=False) + "\n"
 

@@ -86,6 +86,18 @@ def _main(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _ceiling(ceiling: Mapping[str, Any] | None) -> list[str]:
+    if ceiling is None:
+        return []
+    names = _found(ceiling, _METRICS)
+    rows = [[_KINDS[kind], str(row["n"]), *_metric_cells(row, names)] for kind, row in ceiling.items()]
+    return [
+        "",
+        "What the true answers themselves have: more is not to be expected of an output.",
+        *_table(["exemplar", "n", *(_METRICS[name][0] for name in names)], rows),
+    ]
+
+
 def _truth(truth: Mapping[str, Any] | None) -> list[str]:
     if truth is None:
         return []
@@ -208,6 +220,7 @@ def table(report: Mapping[str, Any], workdir: str) -> str:
     lines = [
         *([] if guesser is None else _guessed(guesser)),
         *_main(report),
+        *_ceiling(report["ceiling"]),
         *_truth(report["truth"]),
         *_overlap(report["overlap"]),
         *_swap(report["swap"]),

@@ -46,6 +46,13 @@ _TOO_LARGE = re.compile(
 )
 
 
+WHAT_TAKES_LESS = (
+    "try a smaller --per_device_batch, --config.train.accumulate=2 (the batch in parts), "
+    "--config.model.remat=true (less is kept for the backward pass) or --config.mesh.fsdp=N (devices share "
+    "the state)"
+)
+
+
 class CompileError(Exception):
     """The program does not fit or the compiler failed: one line says why and what to try."""
 
@@ -132,6 +139,8 @@ def compile_step(config, num_classes, target: Slice, batch_size, largest=0):
         "batch_size": batch_size,
         "accumulate": experiment.accumulate,
         "remat": config.model.remat,
+        "fsdp": config.mesh.fsdp,
+        "modulation": config.model.modulation,
         "num_classes": num_classes,
         "memory": memory_report(memory, target),
         **roofline(
@@ -239,7 +248,7 @@ def explain_failure(text, number=None):
     """
     if full := _TOO_LARGE.search(text):
         needs, available = full["all"] or full["part"], full["hbm"] or full["left"]
-        return f"it does not fit: it needs {needs} of {available} memory; try a smaller --per_device_batch"
+        return f"it does not fit: it needs {needs} of {available} memory; {WHAT_TAKES_LESS}"
     if number == signal.SIGKILL:
         return "the compiler was killed, probably for its memory: end other programs, or use a larger machine"
     lines = [line.strip() for line in text.splitlines() if line.strip()]

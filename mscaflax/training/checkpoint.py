@@ -128,8 +128,15 @@ class Checkpoints:
         step, problems = found
         none, damaged = -1, -2
         answer = agreed(step if step is not None else damaged if problems else none)
-        if problems and step is not None:
-            self._set_aside(problems)
+        if is_first() and problems and step is not None:
+            for damaged, problem in problems.items():
+                logging.warning(
+                    "the checkpoint of step %d is damaged (%s): set aside in damaged/, "
+                    "an earlier one is taken",
+                    damaged,
+                    problem,
+                )
+            self._move_aside(problems)
         if answer == damaged:
             held = "; ".join(f"step {step}: {problem}" for step, problem in problems.items())
             raise UserError(
@@ -150,13 +157,21 @@ class Checkpoints:
             problems[step] = problem
         return None, problems
 
-    def _set_aside(self, problems):
-        for step, problem in problems.items():
-            logging.warning(
-                "the checkpoint of step %d is damaged (%s): set aside in damaged/, an earlier one is taken",
-                step,
-                problem,
-            )
+    def set_aside(self, steps):
+        """Moves checkpoints into the workdir's folder `damaged`; every process calls it.
+
+        Returns:
+          The last step that is left, or None.
+        """
+        self.wait()
+        if is_first():
+            self._move_aside(steps)
+        await_others("unusable checkpoints are set aside")
+        self._manager.reload()
+        return self._manager.latest_step()
+
+    def _move_aside(self, steps):
+        for step in steps:
             place = self.folder.parent / "damaged" / str(step)
             shutil.rmtree(place, ignore_errors=True)
             place.parent.mkdir(exist_ok=True)

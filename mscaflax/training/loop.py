@@ -181,6 +181,7 @@ class _Run:
         )
         self._pending = []
         self._logged_at = None
+        self._compiled = set()
 
     def __call__(self, state, step, stop, on_step):
         settings = self._task.settings
@@ -208,10 +209,12 @@ class _Run:
             numbers = None
             if last or step % settings.log_every == 0:
                 numbers = self._flush(step, batches)
-            saving = last or step % settings.checkpoint_every == 0
             # A run that was told to stop has no time for pictures.
             measuring = not stopping and _is_due(step, settings.health_every, last)
             drawing = not stopping and _is_due(step, settings.sample_every, last)
+            saving = last or step % settings.checkpoint_every == 0
+            # No signal is heard while a program is compiled, and whoever sent it may not wait that long.
+            saving |= self._compiles("health", measuring) or self._compiles("grid", drawing)
             if saving or measuring or drawing:
                 self._check_finite()  # so that the steps in flight are done, and in the steps' time
             began = time.perf_counter()
@@ -230,6 +233,13 @@ class _Run:
             on_step(step, numbers)
         self._checkpoints.wait()
         return step, stop.signal if step < settings.steps else None
+
+    def _compiles(self, program, runs):
+        """Whether this is the first time that a program runs."""
+        first = runs and program not in self._compiled
+        if first:
+            self._compiled.add(program)
+        return first
 
     def _flush(self, step, batches):
         """Writes the means since the last call; raises UserError at the first loss that is not finite."""
@@ -259,8 +269,14 @@ class _Run:
         bad = [f"{key} = {row[key]}" for key in sorted(row) if not np.isfinite(row[key])]
         if bad:
             kept = self._checkpoints.latest()
-            held = "nothing was saved yet" if kept is None else f"the checkpoint of step {kept} is kept"
-            raise UserError(f"step {step}: {', '.join(bad[:3])}; {held}: {self._task.advice}")
+            aside = ""
+            if kept == step - 1:
+                # Its own losses were finite, but what it computes next is not: nothing can go on from it.
+                aside = f"the checkpoint of step {kept} gives that loss and was set aside in damaged/; "
+                kept = self._checkpoints.set_aside([kept])
+            held = "no other was saved" if aside else "nothing was saved yet"
+            held = held if kept is None else f"the checkpoint of step {kept} is kept"
+            raise UserError(f"step {step}: {', '.join(bad[:3])}; {aside}{held}: {self._task.advice}")
         return row
 
     def _write_grid(self, step, state):

@@ -22,7 +22,7 @@ def write_manifest(folder):
 
 
 def is_listed(folder):
-    """Whether the checkpoint has a manifest; a process killed right after a commit can leave one without."""
+    """Whether the checkpoint has a manifest."""
     return (Path(folder) / NAME).is_file()
 
 
@@ -34,13 +34,13 @@ def damage(folder, item=None):
       item: look at the files below this subfolder alone; None for all.
 
     Returns:
-      A short text that names the first bad file, or None: all is as it was, or there is no manifest.
+      A short text that names the first bad file, the manifest if that is missing; None: all is as it was.
     """
     folder = Path(folder)
     try:
         digests = dict(json.loads((folder / NAME).read_text(encoding="utf-8"))["files"])
     except FileNotFoundError:
-        return None
+        return f"{NAME} is missing: its files cannot be checked"
     except (OSError, ValueError, KeyError, TypeError):
         return f"{NAME} is damaged"
     for name in sorted(digests):

@@ -27,9 +27,10 @@ def make_mesh(devices=None, fsdp=1):
     Raises:
       UserError: `fsdp` does not divide the number of devices.
     """
-    if devices is None:
-        # Each process reads one slice of the batch: its devices must stand side by side.
-        devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    # Each process reads one slice of the batch: its devices must stand side by side.
+    devices = sorted(
+        jax.devices() if devices is None else devices, key=lambda device: (device.process_index, device.id)
+    )
     devices = np.asarray(devices)
     check_fsdp(fsdp, devices.size)
     return jax.sharding.Mesh(devices.reshape(-1, fsdp), BATCH_AXES, axis_types=(AxisType.Auto,) * 2)

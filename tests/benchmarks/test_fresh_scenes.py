@@ -38,7 +38,9 @@ def test_models_are_compared_with_the_first(script, drawn):
     means, differences = script.rows_of(found, pairs, {"random": chosen["random"]})
     assert [row[:3] for row in means] == [["a", "random", "6"], ["b", "random", "6"]]
     assert means[0][3].startswith(f"{20 + wide.mean():.2f} (")
-    assert differences == [["b - a", "random", "6", "+0.50 (+0.50–+0.50) *", "-0.5000 (-0.5000–-0.5000) *"]]
+    assert differences == [
+        ["b - a", "random", "6", "+0.50 (+0.50 to +0.50) *", "-0.5000 (-0.5000 to -0.5000) *"]
+    ]
 
 
 class Echo:

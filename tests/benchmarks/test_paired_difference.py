@@ -16,7 +16,8 @@ def values(shift, pairs="a"):
     wide = np.random.default_rng(0).normal(size=40) * 10
     row = {"psnr": [None, *(wide + shift).tolist()]}
     return {
-        "pairs_sha256": pairs, "photos": list(range(41)), "bins": {"few": [[3, 0], [4, 0]]},
+        "pairs_sha256": pairs, "photos": list(range(41)), "bins": {"few": [[3, 0], [4, 1]]},
+        "exemplars": {"random": list(range(41))},
         "metrics": {"cross": row, "random": {"style_relevance": [0.0] * 41}}, "truth": {},
         "overlap": {"few": {"psnr": [1.0, 2.0 + shift]}},
     }  # fmt: skip
@@ -25,8 +26,9 @@ def values(shift, pairs="a"):
 def test_a_shift_is_found_exactly(script):
     rows = script.differences(values(0.0), values(0.25), ["psnr", "lpips_alex"])
     assert rows == [
-        ["metrics", "cross", "41", "+0.2500 (+0.2500–+0.2500) *", "–"],
-        ["overlap", "few", "2", "+0.1250 (+0.0000–+0.2500)", "–"],
+        ["metrics", "cross", "41", "+0.2500 (+0.2500 to +0.2500) *", "–"],
+        # Student's quantile of two values is wide.
+        ["overlap", "few", "2", "+0.1250 (-1.4633 to +1.7133)", "–"],
     ]
 
 

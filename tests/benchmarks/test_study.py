@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,7 +34,12 @@ RUNS = plan.runs()
 def test_names_are_unique_and_files():
     names = [run.name for run in RUNS]
     assert len(set(names)) == len(names) and all("/" not in name and " " not in name for name in names)
-    shown = {plan.ablation_run(group, value) for group, values in plan.ABLATIONS.items() for value in values}
+    shown = {
+        plan.ablation_run(group, value, seed)
+        for group, values in plan.ABLATIONS.items()
+        for value in values
+        for seed in range(plan.ABLATION_SEEDS.get(group, 1))
+    }
     assert shown == {run.name for run in RUNS if run.table == "ablations"}
 
 
@@ -80,6 +86,7 @@ def numbers(run, lpips):
         "overlap": {
             "under a third": {"n": plan.SCENES_PAIRS, "lpips_alex": mean, "psnr": mean, "missing_psnr": None}
         },
+        "seconds": 60.0,
         "training": {"parameters": {"all": 1234567, "aligner": 89}, "pairs_per_second": 5.25},
     }
 
@@ -102,6 +109,9 @@ def test_tables_hold_the_numbers(tmp_path):
     text = (tmp_path / "study.md").read_text()
     assert f"3 of {len(RUNS)} runs are finished" in text and "## camvid" not in text
     assert "vae" not in text, "it was run by another plan"
+    run = RUN["scenes-msca-seed0"].overrides
+    seconds = run["train.steps"] * run["train.batch_size"] / 5.25 + 60
+    assert f"took {3 * seconds / 3600:.1f} hours in all, the longest run {seconds / 60:.0f} minutes" in text
     found = rows(text)
     means = next(row for row in found if row[:2] == ["msca", "2"])
     assert means[2] == "0.3000 ± 0.1414" and means[-1] == "75.0% ± 0.0%"
@@ -111,12 +121,29 @@ def test_tables_hold_the_numbers(tmp_path):
     assert any(row[:3] == ["msca-seed0", "1,234,567", "89"] for row in found)
 
 
+def test_the_committed_tables_are_those_of_the_committed_numbers(tmp_path):
+    docs = Path(BENCHMARKS).parent / "docs"
+    shutil.copytree(docs / "study", tmp_path / "study")
+    tables.write(tmp_path / "study")
+    assert (tmp_path / "study.md").read_text() == (docs / "study.md").read_text()
+    # And the main table of the results, which is copied by hand, beside them.
+    means = {row[0]: row for row in rows((tmp_path / "study.md").read_text()) if len(row) == 8}
+    copied = (docs / "results.md").read_text().split("## The alignments, in short")[1].split("\n## ")[0]
+    shown = {row[0].split("`")[1]: row[1:] for row in rows(copied) if "`" in row[0] and len(row) == 5}
+    assert set(plan.ALIGNMENTS) <= set(shown)
+    for name in plan.ALIGNMENTS:
+        _, _, alex, _, psnr, _, swap, mean_iou = means[name]
+        assert shown[name] == [alex, psnr, swap.split(" ±")[0], mean_iou], name
+
+
 def pair_values(shift, pairs="a"):
     """Values of 40 pairs that vary far more than what the runs differ by."""
     wide = np.random.default_rng(0).normal(size=40)
     row = {"lpips_alex": (wide + shift).tolist(), "psnr": (10 * wide - shift).tolist()}
     return {
-        "pairs_sha256": pairs, "photos": list(range(40)), "bins": {"few": [[i, 0] for i in range(40)]},
+        "pairs_sha256": pairs, "photos": list(range(40)),
+        "exemplars": {"random": [*range(20, 40), *range(20)]},
+        "bins": {"few": [[i, (i + 1) % 40] for i in range(40)]},
         "truth": {"random": row}, "metrics": {"cross": row}, "overlap": {"few": row},
     }  # fmt: skip
 
@@ -126,8 +153,23 @@ def test_differences_of_pairs_are_narrower_than_of_means():
     found = tables.paired(runs, [pair_values(0.11)], "truth", "random", "lpips_alex")
     assert found["mean"] == pytest.approx(0.10) and found["low"] == pytest.approx(found["high"], abs=1e-6)
     assert tables.paired(runs, [pair_values(0.11)], "overlap", "few", "psnr")["mean"] == pytest.approx(-0.10)
+    # Of a photo's own patches alone exemplars are not other photos.
+    assert tables.photos_of(runs[0], "metrics", "cross")[1] is None
+    targets, exemplars = tables.photos_of(runs[0], "overlap", "few")
+    assert targets.tolist() == list(range(40)) and exemplars.tolist() == [*range(1, 40), 0]
     with pytest.raises(UserError, match="different pairs"):
         tables.paired(runs, [pair_values(0.0, "b")], "truth", "random", "psnr")
+
+
+def test_a_star_needs_all_seeds_of_one_sign():
+    values = {
+        "msca": dict(enumerate([pair_values(0.0), pair_values(0.0)])),
+        "gap": dict(enumerate([pair_values(0.09), pair_values(0.01)])),
+        "vae": dict(enumerate([pair_values(0.09), pair_values(-0.01)])),
+    }
+    found = {row[0]: row[2] for row in rows("\n".join(tables.differences(values, ["gap", "vae"])))}
+    assert found["gap against msca"] == "+0.0500 (+0.0500 to +0.0500) * [+0.0900, +0.0100]"
+    assert found["vae against msca"] == "+0.0400 (+0.0400 to +0.0400) [+0.0900, -0.0100]"
 
 
 def test_only_seeds_that_both_have_are_compared():
@@ -146,6 +188,12 @@ def test_ablations_are_compared_with_the_unchanged_network(monkeypatch):
     # Random exemplars, then the one bin.
     assert len(shown) == 2 and all(row[2].startswith("+0.2500 (") for row in shown)
     assert not tables.ablation_differences({"ablation-regions-4": pair_values(0.25)})
+    values |= {"ablation-msca-seed1": pair_values(0.02), "ablation-mask_fill-zero": pair_values(0.01)}
+    values |= {"ablation-mask_fill-zero-seed1": pair_values(0.05)}
+    found = {row[0]: row[1:] for row in rows("\n".join(tables.ablation_differences(values))) if len(row) == 4}
+    assert found["mask_fill zero against unchanged"][0] == "2"
+    assert found["mask_fill zero against unchanged"][1].endswith("[+0.0100, +0.0300]")
+    assert found["unchanged, seed 1 against seed 0"][1].startswith("+0.0200 (")
 
 
 def test_kept_values_are_those_that_are_compared():

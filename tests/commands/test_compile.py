@@ -23,6 +23,8 @@ REPORT = {
     "batch_size": 8,
     "accumulate": 1,
     "remat": False,
+    "fsdp": 1,
+    "modulation": "spade",
     "num_classes": 5,
     "memory": {
         "arguments": 1e9,
@@ -112,7 +114,9 @@ def test_a_compiler_that_aborts_is_told(compiler, tmp_path, capsys):
 def test_what_does_not_fit_is_told(compiler, capsys):
     compiler("""printf '{"error": "RESOURCE_EXHAUSTED: Used 22.84G of 15.75G hbm."}' > "$3\"""")
     assert cli.main([*TINY, *SLICE]) == 1
-    assert "it needs 22.84G of 15.75G memory; try a smaller" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "it needs 22.84G of 15.75G memory; try a smaller --per_device_batch" in said
+    assert "accumulate=2" in said and "remat=true" in said and "fsdp=N" in said
 
 
 def test_the_request_holds_what_was_asked_for(compiler, tmp_path):
@@ -146,9 +150,19 @@ def test_the_report(share, status, monkeypatch, tmp_path, capsys):
 
 
 def test_the_report_says_what_saves_memory(monkeypatch, capsys):
-    monkeypatch.setattr(aot, "compile_apart", lambda *args: REPORT | {"accumulate": 2, "remat": True})
+    monkeypatch.setattr(
+        aot, "compile_apart", lambda *args: REPORT | {"accumulate": 2, "remat": True, "fsdp": 4}
+    )
     assert cli.main([*TINY, *SLICE]) == 0
-    assert "4 devices, 2 examples each in 2 parts, rematerialized, 5 classes" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 examples each in 2 parts, rematerialized, 4 devices share the state, 5 classes" in said
+
+
+def test_the_report_as_json(monkeypatch, capsys):
+    monkeypatch.setattr(aot, "compile_apart", lambda *args: REPORT)
+    assert cli.main([*TINY, *SLICE, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == REPORT and "memory: total" in err
 
 
 @pytest.mark.slow

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+from scipy import stats
 
 from mscaflax.data.pixels import to_float, to_uint8
-from mscaflax.evaluation.metrics import bootstrap_interval, psnr, ssim
+from mscaflax.evaluation.metrics import bootstrap_interval, psnr, ssim, summarize, two_way_interval
 
 skimage_metrics = pytest.importorskip("skimage.metrics")
 
@@ -99,6 +100,34 @@ def test_bootstrap_interval_of_several_values_of_a_photo_covers_as_often_too():
         low, high = bootstrap_interval(values, np.arange(120), seed=trial, samples=400)
         naive += low <= 5 <= high
     assert 0.88 <= inside / 200 <= 0.99 and naive / 200 < 0.75
+
+
+def test_two_way_interval_covers_where_targets_and_exemplars_matter():
+    rng = np.random.default_rng(5)
+    photos, exemplars = np.repeat(np.arange(40), 3), np.concatenate([rng.permutation(40) for _ in range(3)])
+    inside = fixed = 0
+    for trial in range(400):
+        values = 5 + rng.normal(0, 1, 40)[photos] + rng.normal(0, 2, 40)[exemplars] + rng.normal(0, 0.5, 120)
+        low, high = two_way_interval(values, photos, exemplars)
+        inside += low <= 5 <= high
+        low, high = bootstrap_interval(values, photos, seed=trial, samples=400)
+        fixed += low <= 5 <= high
+    assert 0.92 <= inside / 400 <= 0.98 and fixed / 400 < 0.88
+
+
+def test_two_way_interval_of_values_that_share_nothing_is_that_of_independent_ones():
+    values, places = np.random.default_rng(6).normal(3, 2, 50), np.arange(50)
+    expected = stats.t.interval(0.95, 49, values.mean(), stats.sem(values))
+    np.testing.assert_allclose(two_way_interval(values, places, places[::-1]), expected)
+    # One exemplar for all tells nothing of others.
+    assert two_way_interval(values, places, np.full(50, 3)) is None
+    some = np.where(places < 3, np.nan, values)
+    summary = summarize(some, places, exemplars=places)
+    assert summary["n"] == 47 and summary["low"] == pytest.approx(
+        stats.t.interval(0.95, 46, values[3:].mean(), stats.sem(values[3:]))[0], abs=1e-6
+    )
+    with pytest.raises(ValueError, match="n at least 1"):
+        two_way_interval(values, places, places[1:])
 
 
 def test_photos_with_more_values_weigh_more():

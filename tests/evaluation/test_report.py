@@ -46,6 +46,10 @@ def test_report_files(pairs, evaluation, value, toy_classes, tmp_path):
     }  # fmt: skip
     values = json.loads((tmp_path / "values.json").read_text())
     assert values["photos"] == pairs.photos.tolist() and values["pairs_sha256"] == pairs.sha256()
+    assert values["exemplars"] == {
+        "retrieved": pairs.photos[pairs.retrieved].tolist(),
+        "random": pairs.photos[pairs.triples[:, 1]].tolist(),
+    }
     for metric, mean in value["metrics"]["cross"].items():
         if metric != "n":
             assert statistics.mean(values["metrics"]["cross"][metric]) == pytest.approx(

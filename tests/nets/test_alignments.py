@@ -95,8 +95,8 @@ def test_shapes_and_parameters_of_all_are_alike(name, run):
         assert alignment.features.shape == (B, SIZE[0] >> scale, SIZE[1] >> scale, IMAGE[scale])
     assert (float(divergence) > 0) == (name == "vae")
 
-    def count(name):
-        net = ALIGNMENTS[name](CLASSES, 16, *wide, scales=(True,) * 5)
+    def count(name, **options):
+        net = ALIGNMENTS[name](CLASSES, 16, *wide, scales=(True,) * 5, **options)
         example = AlignmentInputs(
             *(
                 tuple(jnp.zeros((1, 64 >> i, 64 >> i, c)) for i, c in enumerate(cs))
@@ -110,6 +110,9 @@ def test_shapes_and_parameters_of_all_are_alike(name, run):
         return sum(x.size for x in jax.tree.leaves(jax.eval_shape(net.init, jax.random.key(0), example)))
 
     assert count(name) == pytest.approx(count("msca"), rel=0.15)
+    # The one exception: γ = 1 needs no perceptron, and nothing else is put in its place.
+    unmasked = count("msca", masking=False)
+    assert 0.25 * count("msca") < unmasked < 0.4 * count("msca")
 
 
 @pytest.mark.parametrize("name", ALIGNMENTS)

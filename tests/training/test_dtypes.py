@@ -42,9 +42,9 @@ def products(function, *args):
             yield equation.primitive.name, str(equation.source_info.name_stack), dtypes
 
 
-def step_products(*overrides):
-    config = load_config(["--config=tiny", *overrides])
-    experiment = build_experiment(config, 5)
+def step_products(*overrides, config="tiny", num_classes=5):
+    config = load_config([f"--config={config}", *overrides])
+    experiment = build_experiment(config, num_classes)
     state = jax.eval_shape(functools.partial(init_state, experiment), jax.eval_shape(neutral_statistics))
     b, s = config.train.batch_size, config.data.size
     photo, label = jax.ShapeDtypeStruct((b, s, s, 3), jnp.float32), jax.ShapeDtypeStruct((b, s, s), jnp.int32)
@@ -53,9 +53,7 @@ def step_products(*overrides):
     return list(products(functools.partial(train_step, experiment), state, vgg, batch))
 
 
-@pytest.mark.parametrize("modulation", ["decoupled", "spade"])
-def test_bfloat16_reaches_every_convolution(modulation):
-    found = step_products("--config.model.dtype=bfloat16", f"--config.model.modulation={modulation}")
+def assert_bfloat16(found):
     # Both networks and VGG, forward and backward.
     assert sum(primitive == "conv_general_dilated" for primitive, *_ in found) > 150
     wide = {
@@ -65,6 +63,17 @@ def test_bfloat16_reaches_every_convolution(modulation):
         and not (primitive == "dot_general" and FLOAT32_PRODUCTS.search(place) and dtypes == {"float32"})
     }
     assert wide == set()
+
+
+@pytest.mark.parametrize("modulation", ["decoupled", "spade"])
+def test_bfloat16_reaches_every_convolution(modulation):
+    assert_bfloat16(step_products("--config.model.dtype=bfloat16", f"--config.model.modulation={modulation}"))
+
+
+@pytest.mark.slow
+def test_bfloat16_reaches_every_convolution_of_the_config_for_tpus():
+    two = "--config.train.batch_size=2"
+    assert_bfloat16(step_products(two, config="coco_stuff256", num_classes=182))
 
 
 def test_float32_means_float32():

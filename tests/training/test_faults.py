@@ -76,6 +76,42 @@ def test_a_damaged_checkpoint_is_passed_over(how, unbroken, tiny_arguments, tmp_
     assert_same_checkpoint(workdir, unbroken, 4, read_checkpoint)
 
 
+# Trains as the command does, but step 3 leaves parameters that are not numbers.
+POISONED = """
+import sys
+import jax, jax.numpy as jnp
+from mscaflax import cli
+from mscaflax.training import synthesis
+
+make_step = synthesis.make_train_step
+
+def make_poisoned(*arguments):
+    step = make_step(*arguments)
+    spoil = jax.jit(lambda state: state.replace(
+        generator=jax.tree.map(lambda x: jnp.where(state.step == 3, jnp.nan, x), state.generator)))
+    def poisoned(state, constants, batch):
+        state, metrics = step(state, constants, batch)
+        return spoil(state), metrics
+    return poisoned
+
+synthesis.make_train_step = make_poisoned
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def test_what_is_kept_after_a_loss_that_is_no_number_can_go_on(
+    unbroken, tiny_arguments, tmp_path, read_checkpoint
+):
+    workdir = tmp_path / "run"
+    often = command(workdir, [*tiny_arguments, "--config.train.checkpoint_every=1"])
+    said = run([sys.executable, "-c", POISONED, *often[3:]], status=2).splitlines()[-1]
+    assert said.startswith("mscaflax: error: step 4: ") and "= nan" in said
+    assert "the checkpoint of step 3 gives that loss and was set aside in damaged/" in said
+    assert "the checkpoint of step 2 is kept" in said and checkpoints_of(workdir)[-1] == 2
+    assert "resuming at step 2" in run(often)
+    assert_same_checkpoint(workdir, unbroken, 4, read_checkpoint)
+
+
 # Mounts a small file system that no other program sees; $1 is its place, the rest a training. Its last
 # checkpoint is copied to where others see it.
 FULL_DISK = """

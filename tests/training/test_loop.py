@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from mscaflax.config import load_config
 from mscaflax.data.images import read_photo
@@ -211,18 +212,62 @@ def steps_of(first_state, monkeypatch):
     return install
 
 
-@pytest.mark.parametrize(("step", "kept"), [(1, []), (3, [1, 2]), (4, [2, 3])])
+# A checkpoint whose very next loss is not finite is nothing to go on from.
+@pytest.mark.parametrize(
+    ("step", "every", "kept", "aside"),
+    [(1, 1, [], []), (2, 1, [], [1]), (3, 1, [1], [2]), (4, 1, [2], [3]), (4, 2, [2], []), (3, 2, [], [2])],
+)
 @pytest.mark.parametrize("log_every", [1, 100])
-def test_a_loss_that_is_not_finite_ends_the_run(step, kept, log_every, steps_of, tiny_arguments, tmp_path):
+def test_a_loss_that_is_not_finite_ends_the_run(
+    step, every, kept, aside, log_every, steps_of, tiny_arguments, tmp_path
+):
     steps_of({step: np.nan if log_every == 1 else np.inf})
-    arguments = [f"--config.train.log_every={log_every}", "--config.train.checkpoint_every=1"]
+    arguments = [f"--config.train.log_every={log_every}", f"--config.train.checkpoint_every={every}"]
     arguments += ["--config.train.health_every=0", "--config.train.sample_every=0"]
     config = load_config([*tiny_arguments, *arguments])
     value = "nan" if log_every == 1 else "inf"
-    held = f"the checkpoint of step {kept[-1]} is kept" if kept else "nothing was saved yet"
+    held = "no other was saved" if aside else "nothing was saved yet"
+    held = f"the checkpoint of step {kept[-1]} is kept" if kept else held
+    if aside:
+        held = f"the checkpoint of step {aside[0]} gives that loss and was set aside in damaged/; {held}"
     with pytest.raises(UserError, match=f"step {step}: loss/generator = {value}; {held}"):
         train(SynthesisTask(config), tmp_path / "run")
     assert checkpoints_of(tmp_path / "run") == kept
+    assert [int(path.name) for path in (tmp_path / "run").glob("damaged/*")] == aside
+
+
+def test_a_program_is_compiled_when_the_step_is_safe(steps_of, tiny_arguments, tmp_path, monkeypatch):
+    steps_of({})
+    done = []
+    save = loop.Checkpoints.save
+
+    class Samples:
+        def __init__(self, *unused):
+            pass
+
+        def health(self, state, constants):
+            done.append(("health", int(state.step)))
+            return {}
+
+        def grid(self, state, constants):
+            done.append(("grid", int(state.step)))
+            return Image.new("RGB", (4, 4))
+
+    def saved(self, step, state):
+        done.append(("save", step))
+        save(self, step, state)
+
+    monkeypatch.setattr(synthesis, "SynthesisSamples", Samples)
+    monkeypatch.setattr(loop.Checkpoints, "save", saved)
+    arguments = ["--config.train.checkpoint_every=100", "--config.train.keep_checkpoints=9"]
+    arguments += ["--config.train.health_every=1", "--config.train.sample_every=2"]
+    train(SynthesisTask(load_config([*tiny_arguments, *arguments])), tmp_path / "run")
+    # Before a program's first call alone, and at the end.
+    assert done == [
+        ("save", 1), ("health", 1), ("save", 2), ("health", 2), ("grid", 2), ("health", 3),
+        ("save", 4), ("health", 4), ("grid", 4),
+    ]  # fmt: skip
+    assert checkpoints_of(tmp_path / "run") == [1, 2, 4]
 
 
 def test_a_signal_before_the_first_step_saves_nothing(steps_of, tiny_arguments, tmp_path, monkeypatch):

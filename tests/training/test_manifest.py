@@ -120,7 +120,17 @@ def test_inference_refuses_damaged_weights_and_names_another_step(workdir):
     np.testing.assert_array_equal(restored["weights"]["kernel"], make_state(2).weights["kernel"])
 
 
-def test_checkpoints_without_a_list_are_taken_as_they_are(workdir):
+def test_a_checkpoint_without_a_list_is_passed_over(workdir):
     (workdir / "checkpoints" / "3" / NAME).unlink()
+    with pytest.raises(UserError, match=r"step 3 .*sha256.json is missing.*take --step=2"):
+        restore_model(workdir, None, {"weights": abstract(make_state(3).weights)})
     with Checkpoints(workdir) as checkpoints:
-        assert checkpoints.latest_sound() == 3
+        assert checkpoints.latest_sound() == 2
+    assert (workdir / "damaged" / "3" / "model").is_dir()
+
+
+def test_a_checkpoint_is_set_aside_by_name(workdir):
+    with Checkpoints(workdir, keep=3) as checkpoints:
+        checkpoints.save(4, make_state(4))
+        assert checkpoints.set_aside([4]) == 3 == checkpoints.latest()
+    assert damage(workdir / "damaged" / "4") is None, "it was whole when it was moved"

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -116,6 +117,12 @@ def test_fsdp_divides_the_devices(fsdp):
         UserError, match=rf"config.mesh.fsdp is {fsdp}; it must divide the number of devices, 1"
     ):
         make_mesh(jax.devices()[:1], fsdp)
+
+
+def test_devices_of_a_process_stand_side_by_side_in_whatever_order_they_come(monkeypatch):
+    devices = [SimpleNamespace(process_index=i % 2, id=i) for i in range(4)]
+    monkeypatch.setattr(jax.sharding, "Mesh", lambda devices, axes, **options: devices)
+    assert [[one.id for one in row] for row in make_mesh(devices[::-1], fsdp=2)] == [[0, 2], [1, 3]]
 
 
 def test_microbatches_keep_neighbours_together_and_lose_nothing():
