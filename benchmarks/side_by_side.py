@@ -11,10 +11,17 @@ import argparse
 import json
 from pathlib import Path
 
-from study_tables import cell, markdown, pick
+from study_tables import cell, distance_warnings, markdown, pick
 
 from mscaflax.evaluation.overlap import BINS
 
+REAL, CEILING = "real", "ceiling"
+# What the judges say of the real pictures, and of the true answers: the measure of the outputs.
+MEASURES = {
+    REAL: "the real pictures",
+    f"{CEILING} retrieved": "the true answers to retrieved",
+    f"{CEILING} random": "the true answers to random",
+}
 KINDS = {
     "cross": "the other patch",
     "self": "the target itself",
@@ -43,13 +50,14 @@ DISTANCES = {
 
 
 def columns_of(kind, networks):
-    """(title, path in metrics.json, format) of every metric of one kind of exemplar or bin of overlap."""
+    """(title, paths in metrics.json, format) of every metric of one kind of exemplar, bin or measure."""
     group = "overlap" if kind in BINS else "truth"
+    metrics, _, of = kind.rpartition(" ") if kind.startswith(CEILING) else ("metrics", "", kind)
     found = []
     for title, name, form in REFERENCE:
         # Against the true picture where one is known, else against the photo itself.
         found.append((title, ((group, kind, name), ("metrics", kind, name)), form))
-    found += [(title, (("metrics", kind, name),), form) for title, name, form in SIMILARITY]
+    found += [(title, ((metrics, of, name),), form) for title, name, form in SIMILARITY]
     found += [(title, (("segmentation", kind, name),), form) for title, name, form in SEGMENTATION]
     for network in networks:
         for title, name, form in DISTANCES[network]:
@@ -74,23 +82,36 @@ def table(evaluations, intervals=False):
         reverse=True,
     )
     rows = []
+    for kind in MEASURES:
+        # One row for all that agree.
+        found: dict[tuple, list[str]] = {}
+        for name, numbers in evaluations.items():
+            values = [_mean(_first(numbers, paths), intervals) for _, paths, _ in columns_of(kind, networks)]
+            if any(value is not None for value in values):
+                forms = [form for *_, form in columns_of(kind, networks)]
+                found.setdefault(tuple(map(cell, values, forms)), []).append(name)
+        for cells, names in found.items():
+            whose = "" if len(names) == len(evaluations) else ": " + ", ".join(names)
+            rows.append([MEASURES[kind] + whose, str(evaluations[names[0]]["pairs"]["n"]), *cells])
     for kind in (*KINDS, *BINS):
         for name, numbers in evaluations.items():
             columns = columns_of(kind, networks)
-            values = [_first(numbers, paths) for _, paths, _ in columns]
+            values = [_mean(_first(numbers, paths), intervals) for _, paths, _ in columns]
             if any(value is not None for value in values):
-                if not intervals:
-                    values = [value["mean"] if isinstance(value, dict) else value for value in values]
                 cells = [cell(v, form) for v, (_, _, form) in zip(values, columns, strict=True)]
                 rows.append([f"{KINDS.get(kind, kind)}: {name}", str(_count(numbers, kind)), *cells])
-    swaps = {name: pick(x, ("swap", "outputs", "all")) for name, x in evaluations.items()}
-    if not intervals:
-        swaps = {name: value and value["mean"] for name, value in swaps.items()}
+    swaps = {name: _mean(pick(x, ("swap", "outputs", "all")), intervals) for name, x in evaluations.items()}
     swaps = [f"{name} {cell(value, '.1%')}" for name, value in swaps.items()]
     titles = ["exemplar", "n", *(title for title, _, _ in columns_of("random", networks))]
     shown = [i for i in range(len(titles)) if i < 2 or any(row[i] != cell(None, "") for row in rows)]
     body = [[row[i] for i in shown] for row in rows]
-    return [*markdown([titles[i] for i in shown], body), "Swap test: " + ", ".join(swaps) + "."]
+    lines = [*markdown([titles[i] for i in shown], body), "Swap test: " + ", ".join(swaps) + "."]
+    return lines + distance_warnings(evaluations)
+
+
+def _mean(value, intervals):
+    """A mean with its interval, or without it."""
+    return value["mean"] if isinstance(value, dict) and not intervals else value
 
 
 def _first(numbers, paths):
