@@ -136,7 +136,7 @@ def compared_values(values):
 
 
 def training_numbers(workdir):
-    """What the run's events say of its cost and of its attention."""
+    """What the run's events say of its cost, of its last losses and of its attention."""
     import jax
 
     from mscaflax.training.model import load_model
@@ -146,15 +146,17 @@ def training_numbers(workdir):
         name: sum(leaf.size for leaf in jax.tree.leaves(tree))
         for name, tree in load_model(workdir).params.items()
     }
+
+    def last(start):
+        found = sorted(scalars.items())
+        return {name: round(float(values[-1]), 4) for name, (_, values, _) in found if name.startswith(start)}
+
     return {
         "pairs_per_second": round(statistics.median(scalars["train/pairs_per_second"][1]), 2),
         "peak_memory_gb": round(float(max(scalars["train/peak_memory_gb"][1])), 2),
         "parameters": {"all": sum(count.values()), "aligner": count["aligner"]},
-        "health": {
-            name: round(float(values[-1]), 4)
-            for name, (_, values, _) in sorted(scalars.items())
-            if name.startswith("attention")
-        },
+        "losses": last("loss/"),
+        "health": last("attention"),
     }
 
 

@@ -272,6 +272,7 @@ def test_what_a_training_says_of_itself(tiny_run):
     found = study.training_numbers(tiny_run)
     assert found["parameters"]["all"] > found["parameters"]["aligner"] > 0
     assert found["pairs_per_second"] > 0 and 0.1 < found["peak_memory_gb"] < 100
+    assert found["losses"]["loss/generator"] > 0 and all(name.startswith("loss/") for name in found["losses"])
     assert found["health"] and all(name.startswith("attention") for name in found["health"])
 
 
