@@ -2,8 +2,9 @@
 
 python tests/fuzz.py [--count=2000] [--seed=0] [--limit=120]      # with the model that ships
 
-Each case goes to a command, in this process, or to the studio's application. A case fails if anything but a
-UserError comes out of a command, if the studio answers with a status of 500 or more, if it takes longer than
+Each case goes to a command, in this process, to `load_exported`, or to the studio's application. A case fails
+if anything but a UserError comes out, if a command that fails does not say why in a line, or shows a
+traceback, if the studio answers with a status of 500 or more, if it takes longer than
 the limit, or if a file is made, changed or removed beside the one that was asked for: in the case's folder,
 the model's, the working folder, the home folder or that of temporary files. Whatever ends with an error may
 change none, but for the folder and the lock that `prepare` makes first.
@@ -18,26 +19,49 @@ import tempfile
 import time
 from pathlib import Path
 
-from fuzz_cases import COMMAND_CASES, studio_case
+from fuzz_cases import COMMAND_CASES, LOAD, load_case, studio_case
 from fuzz_files import originals
 from fuzz_watch import Late, changes, check_changes, limited, listing, surroundings
 
 from mscaflax import cli
 from mscaflax.data.tensorflow import import_tensorflow
+from mscaflax.errors import UserError
 
 LIMIT = 120
 
 
 def run_command(line):
-    """The exit status of a command; what it prints is dropped. Anything but a UserError passes through."""
+    """The exit status of a command. Anything but a UserError passes through."""
+    if line[0] == LOAD:
+        return load(line[1])
     out, err = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
     try:
-        return cli.main(line)
-    except SystemExit as ended:  # argparse's --help
-        return ended.code
+        status = cli.main(line)
+        said = sys.stderr.getvalue()
     finally:
         sys.stdout, sys.stderr = out, err
+    check_words(status, said)
+    return status
+
+
+def check_words(status, said):
+    """Raises AssertionError where a command shows a traceback, or fails without a last line that says why."""
+    assert "Traceback" not in said, f"it shows a traceback: {said[-500:]}"
+    assert status in (0, 2), f"it ends with status {status}"
+    last = said.rstrip().rpartition("\n")[2]
+    assert status == 0 or last.startswith("mscaflax: error: "), f"it fails, and says {said[-500:]!r}"
+
+
+def load(path):
+    """As a command's status: 0 where `load_exported` takes the file, 2 where it says what is wrong."""
+    from mscaflax import load_exported
+
+    try:
+        load_exported(path)
+    except UserError:
+        return 2
+    return 0
 
 
 def one_case(index, rng, files, workdir, client, root, cases, run):
@@ -62,7 +86,7 @@ def one_case(index, rng, files, workdir, client, root, cases, run):
     return make.__name__.removesuffix("_case"), status
 
 
-def fuzz(count, seed, workdir, client, root, *, limit=LIMIT, cases=COMMAND_CASES, run=run_command):
+def fuzz(count, seed, workdir, client, root, *, limit=LIMIT, cases=COMMAND_CASES, run=run_command, more=None):
     """Runs `count` cases, one after another.
 
     Args:
@@ -74,6 +98,7 @@ def fuzz(count, seed, workdir, client, root, *, limit=LIMIT, cases=COMMAND_CASES
       limit: in seconds, for each case.
       cases: functions (root, files, rng, workdir) that fill `root` and return a command's line.
       run: a function that runs such a line and returns its status.
+      more: further files of the cases, {name: bytes}.
 
     Returns:
       ({kind of case: {outcome: number}}, (seconds, name) of the slowest case).
@@ -83,7 +108,7 @@ def fuzz(count, seed, workdir, client, root, *, limit=LIMIT, cases=COMMAND_CASES
     """
     # Keras, which TensorFlow loads, writes its settings to the home folder where there are none.
     import_tensorflow()
-    files, outcomes, failures, times = originals(), {}, [], []
+    files, outcomes, failures, times = originals() | dict(more or {}), {}, [], []
     with surroundings(root.parent):
         for index in range(count):
             rng, name, begin = random.Random(f"{seed}/{index}"), f"{seed}/{index}", time.perf_counter()
@@ -126,10 +151,14 @@ def main():
         workdir = Path(top) / "model"
         shutil.copytree(pretrained_folder(), workdir)
         app = build_app(Studio(Synthesizer.from_workdir(str(workdir))), warm=False)
+        exported = Path(top) / "model.zip"
+        if cli.main(["export", f"--workdir={workdir}", f"--output={exported}"]):
+            sys.exit("the model cannot be exported")
         with TestClient(app, base_url="http://127.0.0.1:7860") as client:
             outcomes, (slowest, name) = fuzz(
-                options.count, options.seed, workdir, client, Path(top) / "case", limit=options.limit
-            )
+                options.count, options.seed, workdir, client, Path(top) / "case", limit=options.limit,
+                cases=(*COMMAND_CASES, load_case), more={exported.name: exported.read_bytes()},
+            )  # fmt: skip
     for kind, row in sorted(outcomes.items()):
         print(f"{kind:12}", ", ".join(f"status {status}: {number}" for status, number in sorted(row.items())))
     print(f"{options.count} cases in {time.perf_counter() - begin:.0f} s, none failed")

@@ -18,6 +18,9 @@ WORDS = (
     "inf",
     "1e308",
     "4294967296",
+    "9" * 5000,
+    f"sky={'9' * 5000}",
+    "sky=0,sky=1",
     "0,0",
     "1e30,0",
     "sky=1",
@@ -30,7 +33,11 @@ WORDS = (
     "\\",
     "None",
 )
-NAMES = ("layout.png", "photo.png", "photo_label.png", "missing.png", ".", "nowhere/x.png", "classes.json")
+NAMES = (
+    "layout.png", "photo.png", "photo_label.png", "large.png", "strip.png",
+    "missing.png", ".", "nowhere/x.png", "classes.json",
+)  # fmt: skip
+LOAD = "load_exported"  # in the place of a command's name
 
 
 class Places:
@@ -158,6 +165,34 @@ def segment_case(root, files, rng, workdir):
     ]
 
 
+def other_case(root, files, rng, workdir):
+    """A command that works long where it is right, with a workdir or a dataset that is not."""
+    places = Places(root, files, rng)
+    wrong = rng.choice([f"--workdir={places.name('photo.png')}", f"--workdir={rng.choice(WORDS)}"])
+    nowhere = f"--data_dir={root / 'nowhere'}"
+    (root / "results").mkdir()
+    return rng.choice(
+        [
+            ["export", wrong, f"--output={places.name('out.zip')}", *flags({"format": ["savedmodel"]}, rng)],
+            ["pack", wrong, f"--output={root / 'packed'}", *flags({"step": ["4"]}, rng)],
+            ["evaluate", f"--workdir={workdir}", f"--output={root / 'results'}", nowhere]
+            + flags({"pairs": ["4"], "seed": ["1"], "guess_labels": ["0"], "split": ["val"]}, rng),
+            ["retrieve", f"--name={rng.choice(WORDS)}", "--split=val", "--candidates=train", nowhere]
+            + [f"--output={places.name('out.json')}", *flags({"count": ["2"], "seed": ["1"]}, rng)],
+            ["compile", f"--config={rng.choice(WORDS)}", f"--topology={rng.choice(WORDS)}"],
+            [rng.choice(WORDS), wrong],
+        ]
+    )
+
+
+def load_case(root, files, rng, workdir):
+    del workdir
+    places = Places(root, {}, rng)
+    data = files["model.zip"]
+    (places.root / "model.zip").write_bytes(mutated(data, rng) if rng.random() < 0.9 else data)
+    return [LOAD, places.name("model.zip")]
+
+
 def prepare_case(root, files, rng, workdir):
     del workdir
     Places(root, {}, rng)
@@ -196,7 +231,7 @@ COMMAND_CASES = (
     *(synthesize_case,) * 5,
     *(blend_case,) * 4,
     *(edit_case, extrapolate_case) * 2,
-    *(segment_case, prepare_case),
+    *(segment_case, prepare_case, other_case),
 )
 
 

@@ -77,12 +77,14 @@ def mutated(data, rng):
 def originals():
     """The files of requests that are right, {name: bytes}.
 
-    A layout, a part of its scene with its label map, and another photo and its label map.
+    A layout, a part of its scene with its label map, and another photo and its label map; a large label map,
+    and one that is a long strip.
     """
     image, label = scenes.render(*scenes.scene("test", 0), (64, 128))
     photo, photo_label = scenes.render(*scenes.scene("test", 1), (64, 128))
     part = np.s_[12:52, 20:100]
     arrays = {"layout": label, "part": image[part], "part_label": label[part]}
+    arrays |= {"large": np.tile(label, (8, 4)), "strip": np.tile(label[:16], (1, 128))}
     files = {}
     for name, array in (arrays | {"photo": photo, "photo_label": photo_label}).items():
         buffer = io.BytesIO()

@@ -4,7 +4,6 @@ import argparse
 import importlib
 import re
 import resource
-import shlex
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 import nbformat
 import numpy as np
 import pytest
+from documented import commands_of
 
 from mscaflax import cli
 from mscaflax.apps.compose import find_place
@@ -123,16 +123,6 @@ def test_the_readme_names_files_that_it_draws(monkeypatch, tmp_path):
     )
     assert find_place(part, larger) == (16, 32)
     assert 0.02 < (edited != label).mean() < 0.2
-
-
-def commands_of(page):
-    """[(name, arguments)] of the `mscaflax` commands that a page shows."""
-    text = (DOCS.parent / page).read_text()
-    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    parts = [part for line in lines for part in re.split(" && ", line)]
-    matches = [match for match in map(re.compile(r"(?:\S+=\S+ )*mscaflax ([a-z].*)").match, parts) if match]
-    return [(name, rest) for name, *rest in (shlex.split(match[1], comments=True) for match in matches)]
 
 
 def parsed(name, arguments):

@@ -42,9 +42,9 @@ def test_no_input_brings_a_traceback_or_a_file_beside(fuzz, tiny_run, tmp_path, 
     with TestClient(app, base_url="http://127.0.0.1:7860") as client:
         outcomes, slowest = fuzz(150, 1, workdir, client, tmp_path / "case")
     commands = {"synthesize", "blend", "edit", "extrapolate", "segment", "prepare"}
-    assert outcomes.keys() == commands | {"studio", "picture"}
+    assert outcomes.keys() == commands | {"studio", "picture", "other"}
     # Some of it is right, or nothing would be tried beyond the reading of files.
-    right = {kind: row.get(0, 0) + row.get(200, 0) for kind, row in outcomes.items()}
+    right = {kind: row.get(0, 0) + row.get(200, 0) for kind, row in outcomes.items() if kind != "other"}
     assert all(right.values()), outcomes
     assert slowest[0] > 0 and slowest[1].startswith("1/")
 
@@ -92,6 +92,31 @@ def build(place, status=0):
         return status
 
     return run
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("Traceback (most recent call last):\nKeyError: 'key'\nmscaflax: error: it failed\n", "a traceback"),
+        ("", "it fails, and says ''"),
+        ("mscaflax: error: it failed\nand more of it\n", "it fails, and says"),
+    ],
+)
+def test_the_fuzzer_reads_what_is_said(said, message, fuzz):
+    check_words = importlib.import_module("fuzz").check_words
+    with pytest.raises(AssertionError, match=message):
+        check_words(2, said)
+    with pytest.raises(AssertionError, match="status 1"):
+        check_words(1, "mscaflax: error: it failed")
+    check_words(2, "a warning\nmscaflax: error: it failed\n")
+    check_words(0, "a warning\n")
+
+
+def test_the_fuzzer_tries_damaged_exports(fuzz, tmp_path):
+    module = importlib.import_module("fuzz")
+    more = {"model.zip": b"PK no zip"}
+    outcomes, _ = fuzz(4, 0, "model", None, tmp_path / "case", cases=[module.load_case], more=more)
+    assert outcomes == {"load": {2: 4}}
 
 
 @pytest.mark.parametrize("run", [well, lambda line: 2])
