@@ -2,7 +2,7 @@
 
 All mixtures are linear in the aligned features, for one target and several exemplars. Over the whole picture
 the region values γ·V are mixed; from place to place, every exemplar keeps regions of its own, which each
-position takes by its weight.
+position takes by its weight. The Synthesizer's own pictures are mixtures of one exemplar.
 """
 
 import copy
@@ -164,9 +164,12 @@ class Blender:
             yield None if found[0] is None else found
 
     def _decode(self, alignments):
-        # Without what lies over the exemplar, which decoding does not read: one program does for exemplars of
-        # every size.
-        used = tuple(a and a.replace(attention=None, gate=None, regions=None) for a in alignments)
+        # Without what decoding does not read: one program does for exemplars of every size and, where nothing
+        # reads the regions, for any number of them.
+        unread = ["attention", "gate", "regions"]
+        if self.model.config.model.modulation != "decoupled":
+            unread += ["assignment", "values"]
+        used = tuple(a and a.replace(**dict.fromkeys(unread)) for a in alignments)
         image = self.model.decode(used, self.layout.label[None], self.seed, batched_valid(self.layout))
         return to_picture(image, self.layout)
 
@@ -221,8 +224,11 @@ def _mixed(scale, weights):
     weights = list(jnp.asarray(weights))
     if scale[0].values is None:
         return Alignment(_weighted([a.features for a in scale], weights))
-    # β is the target's alone: the same for all exemplars.
-    return scale[0].with_values(_weighted([a.values for a in scale], weights))
+    # β is the target's alone: the same for all exemplars. The features, β·γV, are mixed as they are, not made
+    # again of the mixed values: with the weight 1 for one exemplar they are its own, bit for bit.
+    features = _weighted([a.features for a in scale], weights)
+    values = _weighted([a.values for a in scale], weights)
+    return Alignment(features, scale[0].assignment, values)
 
 
 def _mixed_places(scale, weights):

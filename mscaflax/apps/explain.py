@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mscaflax.apps.synthesizer import to_picture
+from mscaflax.apps.blend import Blender
 from mscaflax.errors import UserError
 
 # Hues far apart (golden angle), in the order of the regions' use: the first ones matter most.
@@ -100,10 +100,8 @@ def explain(model, layout, exemplar, scale=None, seed=0):
       UserError: the scale does not exist or aligns nothing, the alignment has no regions, or the model has
         diverged.
     """
-    valid = None if layout.valid is None else layout.valid[None]
-    synthesis = model.synthesis(layout.label[None], exemplar.image[None], exemplar.label[None], seed, valid)
-    picture = to_picture(synthesis.image, layout)
-    return explanation(model, synthesis.alignments, layout, exemplar, picture, scale)
+    blender = Blender(model, layout, [exemplar], seed)
+    return explanation(model, blender.alignments[0], layout, exemplar, blender.mix([1]), scale)
 
 
 def explanation(model, alignments, layout, exemplar, picture, scale=None):

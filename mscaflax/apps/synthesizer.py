@@ -136,13 +136,13 @@ class Synthesizer:
           UserError: a file that cannot be read, a label outside the classes, sizes that do not fit, no label
             map and no segmenter, a model that has diverged.
         """
+        from mscaflax.apps.blend import Blender
+
         check_seed(seed)
         layout = read_layout(self.model, label)
         exemplar = self._read_exemplar(exemplar, exemplar_label)
-        image = self.model.generate(
-            layout.label[None], exemplar.image[None], exemplar.label[None], seed, batched_valid(layout)
-        )
-        return to_picture(image, layout)
+        # The programs of all mixtures: another one rounds otherwise, and a rounding can flip an 8-bit level.
+        return Blender(self.model, layout, [exemplar], seed).mix([1])
 
     def explain(self, label, exemplar, exemplar_label=None, *, scale=None, seed=0):
         """The attention behind the picture that a call with the same arguments gives.
@@ -152,7 +152,8 @@ class Synthesizer:
           scale: 0, the finest, to L-1; None for one whose regions are things.
 
         Returns:
-          A mscaflax.apps.explain.Explanation; its `draw()` is a picture.
+          A mscaflax.apps.explain.Explanation; its `draw()` is a picture, its `picture` that of the call, bit
+          for bit.
 
         Raises:
           UserError: as a call; or the model has no such attention.

@@ -58,13 +58,14 @@ def run(args: argparse.Namespace) -> int:
     if args.exemplar_label is None:
         check_photo(args.exemplar, "the exemplar")  # a mistake is told alone
         say_guessed(synthesizer)
-    # The attention first: it may not exist, and then nothing is written.
-    pictures = {}
-    if attention is not None:
+    if attention is None:
+        pictures = {output: synthesizer(*given, seed=args.seed)}
+    else:
+        # The attention may not exist, and then nothing is written.
         explanation = synthesizer.explain(*given, scale=args.attention_scale, seed=args.seed)
         some = args.attention_regions
-        pictures[attention] = explanation.draw() if some is None else explanation.draw(some)
-    pictures[output] = synthesizer(*given, seed=args.seed)
+        drawn = explanation.draw() if some is None else explanation.draw(some)
+        pictures = {attention: drawn, output: explanation.picture}
     for path, picture in pictures.items():
         save_png(path, picture)
     for path in (output, attention):

@@ -36,10 +36,6 @@ class Alignment:
     gate: Any = None
     regions: Any = None
 
-    def with_values(self, values):
-        """The same assignment with other region values [b, k, n], as style interpolation needs."""
-        return self.replace(features=distribute(self.assignment, values), values=values)
-
 
 def distribute(assignment_bhwk, values_bkn):
     """Hands each target position the values of the regions it takes; [b, h, w, n], in the values' dtype."""

@@ -1,6 +1,5 @@
 """A trained model, ready to synthesize."""
 
-import functools
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -70,14 +69,12 @@ class Model:
     statistics: Any
     vgg: Any
     mesh: Any = None
-    _forward: Any = field(init=False, repr=False, compare=False)
     _image: Any = field(init=False, repr=False, compare=False)
     _align: Any = field(init=False, repr=False, compare=False)
     _decode: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
         network = self.network
-        object.__setattr__(self, "_forward", jax.jit(functools.partial(forward, network)))
 
         # What a program returns cannot be freed while it runs: the maps of all scales, for a picture alone.
         def image(*arguments):
@@ -111,10 +108,6 @@ class Model:
         """
         copies = {name: getattr(self, name) for name in ("params", "statistics", "vgg")}
         return replace(self, mesh=mesh, **jax.device_put(copies, replicated(mesh)))
-
-    def synthesis(self, label, exemplar, exemplar_label, seed=0, valid=None):
-        """As `generate`, but the whole Synthesis, with the alignments, on the device."""
-        return self._call(self._forward, label, exemplar, exemplar_label, seed, valid)
 
     def align(self, label, exemplar, exemplar_label, valid=None):
         """The exemplars' features laid out as the targets: the first half of `generate`.

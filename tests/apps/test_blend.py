@@ -65,7 +65,8 @@ def test_exemplars_differ(plain):
 
 @pytest.mark.parametrize("index", [0, 1])
 def test_a_weight_of_one_is_the_plain_picture(index, blender, plain):
-    assert_same_picture(blender.mix(np.eye(2)[index]), plain[index])
+    np.testing.assert_array_equal(blender.mix(np.eye(2)[index]), plain[index])
+    # With regions of both exemplars, decoding sums others.
     assert_same_picture(
         blender.mix_places(np.eye(2)[index].reshape(2, 1, 1) * np.ones((2, 50, 70))), plain[index]
     )
@@ -74,11 +75,8 @@ def test_a_weight_of_one_is_the_plain_picture(index, blender, plain):
 
 def test_a_path_ends_at_the_plain_pictures(blender, plain):
     pictures = blender.path(3)
-    # One program makes the path and the mixtures, another the plain pictures.
-    np.testing.assert_array_equal(pictures[0], blender.mix([1, 0]))
-    np.testing.assert_array_equal(pictures[2], blender.mix([0, 1]))
-    assert_same_picture(pictures[0], plain[0])
-    assert_same_picture(pictures[2], plain[1])
+    np.testing.assert_array_equal(pictures[0], plain[0])
+    np.testing.assert_array_equal(pictures[2], plain[1])
     assert (pictures[1] != plain[0]).any() and (pictures[1] != plain[1]).any()
 
 
@@ -210,12 +208,12 @@ def test_the_command_line(arguments, files, plain, blender, tmp_path, capsys):
 
     strip = np.asarray(picture("strip.png", "--steps=3"))
     assert strip.shape == (50, 210, 3)
-    assert_same_picture(strip[:, :70], plain[0])
-    assert_same_picture(strip[:, 140:], plain[1])
+    np.testing.assert_array_equal(strip[:, :70], plain[0])
+    np.testing.assert_array_equal(strip[:, 140:], plain[1])
     animation = picture("there_and_back.webp", "--steps=3")
     assert animation.n_frames == 4
-    assert_same_picture(np.asarray(animation.convert("RGB")), plain[0])
-    assert_same_picture(np.asarray(picture("second.png", "--weights=0,1")), plain[1])
+    np.testing.assert_array_equal(np.asarray(animation.convert("RGB")), plain[0])
+    np.testing.assert_array_equal(np.asarray(picture("second.png", "--weights=0,1")), plain[1])
     Image.new("L", (70, 50), 255).save(tmp_path / "white.png")
     assert_same_picture(np.asarray(picture("map.png", f"--weight_map={tmp_path}/white.png")), plain[1])
     across, down = (blender.mix_places(ramp((50, 70), vertical)) for vertical in (False, True))
@@ -226,8 +224,8 @@ def test_the_command_line(arguments, files, plain, blender, tmp_path, capsys):
     assert (classes != plain[0]).any()
     assert_same_picture(np.asarray(picture("classes.png", "--classes=sky=1")), classes)
     beyond = np.asarray(picture("beyond.png", "--steps=2", "--begin=1", "--end=1.5"))
-    assert_same_picture(beyond[:, :70], plain[1])
-    assert_same_picture(beyond[:, 70:], blender.mix([-0.5, 1.5]))
+    np.testing.assert_array_equal(beyond[:, :70], plain[1])
+    np.testing.assert_array_equal(beyond[:, 70:], blender.mix([-0.5, 1.5]))
     with picture("there_and_back.gif", "--steps=3") as moving:
         assert moving.n_frames == 4
 

@@ -12,6 +12,7 @@ from mscaflax.config import load_config
 from mscaflax.data import scenes
 from mscaflax.data.classes import ClassTable
 from mscaflax.data.images import read_label_map
+from mscaflax.nets.msca import Alignment
 from mscaflax.training.experiment import build_network
 from mscaflax.training.model import Model
 
@@ -39,7 +40,15 @@ def synthesizer(monkeypatch):
         seen.append((label[0], exemplar_label[0]))
         return np.zeros((*label.shape, 3), np.float32)
 
-    monkeypatch.setattr(Model, "generate", generate)
+    def align(self, *given):
+        generate(self, *given)
+        return (Alignment(np.zeros((*given[0].shape, 1), np.float32)),)
+
+    def decode(self, alignments, label, *rest):
+        return np.zeros((*label.shape, 3), np.float32)
+
+    for function in (generate, align, decode):
+        monkeypatch.setattr(Model, function.__name__, function)
     segmenter = types.SimpleNamespace(
         classes=classes,
         scores={"mean_iou": 0.456},
