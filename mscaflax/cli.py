@@ -17,10 +17,11 @@ import argparse
 import difflib
 import errno
 import importlib
+import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, TextIO
 
 import mscaflax
 from mscaflax.errors import UserError
@@ -62,6 +63,10 @@ _CONFIG_ITEM = re.compile(r"--config(=|\.|$)|--noconfig\.")
 _ENVIRONMENT_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EISDIR)
 }
+
+
+_XLA_MEMORY = "RESOURCE_EXHAUSTED"
+_STATUS_OF_SIGPIPE = 141  # what shells show for a program that this signal ended
 
 
 class _Parser(argparse.ArgumentParser):
@@ -151,16 +156,52 @@ def run(argv: Sequence[str]) -> int:
     return module.run(args)
 
 
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether XLA could not allocate. What is not loaded yet has raised nothing: JAX need not be imported."""
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(error, jax.errors.JaxRuntimeError) and _XLA_MEMORY in str(error)
+
+
+def _not_enough_memory(error: Exception) -> str:
+    details = str(error).strip().partition("\n")[0]
+    return f"not enough memory{details and f' ({details})'}: try a smaller picture or batch"
+
+
+def _has_reader(stream: TextIO) -> bool:
+    try:
+        print(file=stream, flush=True)
+    except BrokenPipeError:
+        return False
+    return True
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status.
 
-    0 done, 2 wrong input (one line on stderr says what), 130 interrupted; anything else is the
-    command's own. An exception that is no one's input error passes through with its traceback.
+    0 done, 2 wrong input or too little memory (one line on stderr says what), 130 interrupted, 141 where
+    no one reads stdout any more; anything else is the command's own. An exception that is no one's input
+    error passes through with its traceback.
     """
     try:
-        return run(sys.argv[1:] if argv is None else argv)
+        try:
+            return run(sys.argv[1:] if argv is None else argv)
+        finally:
+            # Now, while a reader that has gone can still be told from a mistake.
+            print(end="", flush=True)
     except UserError as error:
         message = str(error)
+    except MemoryError as error:
+        message = _not_enough_memory(error)
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        message = _not_enough_memory(error)
+    except BrokenPipeError:
+        if _has_reader(sys.stdout):
+            raise
+        # Python writes what is left when it ends, and would complain then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _STATUS_OF_SIGPIPE
     except OSError as error:
         if error.errno not in _ENVIRONMENT_ERRORS:
             raise

@@ -6,6 +6,7 @@ import sys
 import types
 from importlib.metadata import entry_points
 
+import jax
 import pytest
 
 import mscaflax
@@ -118,11 +119,58 @@ def test_what_the_file_system_refuses_is_one_line(number, said, command, capsys)
     assert capsys.readouterr().err == f"mscaflax: error: {said}: grid.png\n"
 
 
-@pytest.mark.parametrize("error", [KeyError("x"), OSError(errno.EBADF, "Bad file descriptor")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("x"),
+        OSError(errno.EBADF, "Bad file descriptor"),
+        BrokenPipeError(errno.EPIPE, "Broken pipe"),
+        RuntimeError("RESOURCE_EXHAUSTED"),
+        jax.errors.JaxRuntimeError("INTERNAL: a mistake"),
+    ],
+)
 def test_a_mistake_of_the_program_keeps_its_traceback(error, command):
     command(fail(error))
     with pytest.raises(type(error)):
         cli.main(["greet", "--name=x"])
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "not enough memory"),
+        (MemoryError("Unable to allocate 9. GiB"), "not enough memory (Unable to allocate 9. GiB)"),
+        (
+            jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nMore"),
+            "not enough memory (RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.)",
+        ),
+    ],
+)
+def test_too_little_memory_is_one_line(error, said, command, capsys):
+    command(fail(error))
+    assert cli.main(["greet", "--name=x"]) == 2
+    assert capsys.readouterr().err == f"mscaflax: error: {said}: try a smaller picture or batch\n"
+
+
+def test_an_array_that_no_machine_holds_is_one_line(command, capsys):
+    command(lambda args: jax.numpy.zeros(2**55, "uint8").block_until_ready())
+    assert cli.main(["greet", "--name=x"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("mscaflax: error: not enough memory (RESOURCE_EXHAUSTED") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["synthesize", "--help"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_goes_ends_it_quietly(arguments, unbuffered):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "mscaflax", *arguments],
+        stdout=writing, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+    )  # fmt: skip
+    os.close(writing)
+    # argparse itself passes over what it cannot write.
+    assert done.stderr == "" and done.returncode in ((0, 141) if arguments[1:] and unbuffered else (141,))
 
 
 def test_interrupt(command, capsys):
