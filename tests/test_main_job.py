@@ -190,7 +190,7 @@ def test_the_attention_from_the_command_line(tiny_run, synthesize_arguments, tmp
         ),
         ("--step=3", "has no checkpoint of step 3: it holds steps 2, 4"),
         ("--step=x", "--step: invalid int value: 'x'"),
-        ("--seed=-1", "the seed -1 is outside 0..4294967295"),
+        ("--seed=-1", "argument --seed: -1 is outside 0..4294967295"),
     ],
 )
 def test_bad_input_of_synthesize_is_one_line(

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from mscaflax.commands.argument_types import seed
 from mscaflax.commands.shared import add_workdir
 
 
@@ -13,7 +14,7 @@ def add_photo_arguments(parser: argparse.ArgumentParser, label_help: str, guess_
     parser.add_argument("--photo_label", metavar="PNG", help=f"the photo's own label map ({guess_help})")
     parser.add_argument("--label", required=True, metavar="PNG", help=label_help)
     parser.add_argument("--output", required=True, metavar="PNG", help="where the picture goes")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the texture (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of the texture (default: 0)")
     parser.add_argument("--step", type=int, metavar="N", help="checkpoint to take (default: the last)")
 
 

@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", required=True, metavar="PNG", help="where the label map goes, in the classes' colours"
     )
+    parser.add_argument("--step", type=int, metavar="N", help="checkpoint to take (default: the last)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
 
     from mscaflax.apps.synthesizer import Synthesizer
 
-    synthesizer = Synthesizer.from_workdir(args.workdir)
+    synthesizer = Synthesizer.from_workdir(args.workdir, args.step)
     label = synthesizer.segment(args.photo)
     say_guessed(synthesizer)
     # Colours, since an image editor may reorder the indices of a palette.

@@ -2,6 +2,7 @@
 
 import argparse
 
+from mscaflax.commands.argument_types import seed
 from mscaflax.commands.output import output_path, save_png
 from mscaflax.commands.shared import add_workdir, say_guessed
 from mscaflax.errors import UserError
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of it: how many regions to draw, the most used first (default: 8)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the texture (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of the texture (default: 0)")
     parser.add_argument("--step", type=int, metavar="N", help="checkpoint to take (default: the last)")
 
 
