@@ -11,11 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mscaflax.apps.synthesizer import batched_valid, to_picture
+from mscaflax.apps.synthesizer import batched_valid, check_seed, to_picture
 from mscaflax.errors import UserError
 from mscaflax.nets.msca import Alignment
 
 MAX_STEPS = 1000  # of a path
+MAX_PATH_PIXELS = 100_000_000  # of all its pictures, which are held at once
 # Of a weight, on either side of zero. Far beyond a style there is none: the network's values overflow.
 MAX_WEIGHT = 10
 
@@ -35,11 +36,12 @@ class Blender:
           model: a mscaflax.training.model.Model.
           layout: a mscaflax.apps.inputs.Layout.
           exemplars: at least one mscaflax.apps.inputs.Exemplar.
-          seed: of the texture noise, the same for all mixtures.
+          seed: of the texture noise, the same for all mixtures; 0 .. 2^32-1.
 
         Raises:
-          UserError: no exemplar.
+          UserError: no exemplar, or a seed out of range.
         """
+        check_seed(seed)
         if not exemplars:
             raise UserError("there is nothing to blend: give at least one exemplar")
         self.model, self.layout, self.seed = model, layout, seed
@@ -88,11 +90,11 @@ class Blender:
           uint8 [steps, h, w, 3].
 
         Raises:
-          UserError: fewer than two exemplars or steps, more than MAX_STEPS, or a place too far beyond.
+          UserError: fewer than two exemplars or steps, more steps than `check_steps` lets through, or a place
+            too far beyond.
         """
         count = len(self._alignments)
-        if steps > MAX_STEPS:
-            raise UserError(f"a path has at most {MAX_STEPS:,} steps, got {steps:,}")
+        check_steps(steps, self.layout.size)
         if count < 2 or steps < 2:
             raise UserError(f"a path needs two exemplars and two steps or more, got {count} and {steps}")
         # Beyond an end, the weight there exceeds 1 by as much as the place does.
@@ -172,6 +174,18 @@ class Blender:
         used = tuple(a and a.replace(**dict.fromkeys(unread)) for a in alignments)
         image = self.model.decode(used, self.layout.label[None], self.seed, batched_valid(self.layout))
         return to_picture(image, self.layout)
+
+
+def check_steps(steps, size):
+    """Raises UserError where a path has too many steps, for pictures of `size` (h, w) or for any."""
+    if steps > MAX_STEPS:
+        raise UserError(f"a path has at most {MAX_STEPS:,} steps, got {steps:,}")
+    h, w = size
+    if steps * h * w > MAX_PATH_PIXELS:
+        raise UserError(
+            f"a path of {steps:,} pictures of {w}x{h} pixels is too large: at most {MAX_PATH_PIXELS:,} "
+            "pixels in all; take fewer steps or a smaller label map"
+        )
 
 
 def check_weights(weights, count):

@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from mscaflax.commands.argument_types import positive
+from mscaflax.commands.argument_types import positive, seed
 from mscaflax.commands.output import output_path, save_png
 from mscaflax.commands.shared import add_workdir, say_guessed
 from mscaflax.errors import UserError
@@ -13,7 +13,10 @@ from mscaflax.errors import UserError
 HELP = "mix the styles of several exemplars: a strip, an animation, a ramp, class by class"
 
 _STILL, _MOVING = (".png",), (".webp", ".gif")
-_FRAME_MS = 120
+_STEPS, _FRAME_MS = 5, 120
+_WEBP_SIDE = 16383  # its headers have 14 bits for a side (WebP container specification)
+_INDEX_DIGITS = 6  # of an exemplar: far more than any command line has, and few enough to be shown
+_SHOWN = 80  # of a wrong argument
 GUESS = "-"
 
 
@@ -33,7 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
-        "--steps", type=positive, metavar="N", help="pictures from the first style to the last (default: 5)"
+        "--steps",
+        type=positive,
+        metavar="N",
+        help=f"pictures from the first style to the last (default: {_STEPS})",
     )
     how.add_argument(
         "--weights",
@@ -55,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--end", type=float, metavar="T", help="where they end (default: 1, the last; more goes beyond)"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the texture (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of the texture (default: 0)")
     parser.add_argument("--step", type=int, metavar="N", help="checkpoint to take (default: the last)")
 
 
@@ -76,24 +82,37 @@ def run(args: argparse.Namespace) -> int:
     if len(args.exemplar) < 2:
         raise UserError("give at least two exemplars: with one, `mscaflax synthesize` makes the picture")
 
-    from mscaflax.apps.blend import Blender
-    from mscaflax.apps.inputs import read_layout
-    from mscaflax.apps.synthesizer import Synthesizer, check_seed
+    choice = None if args.classes is None else _choice(args.classes)
 
-    check_seed(args.seed)
+    from mscaflax.apps.blend import Blender, check_steps
+    from mscaflax.apps.inputs import read_layout
+    from mscaflax.apps.synthesizer import Synthesizer
+
     synthesizer = Synthesizer.from_workdir(args.workdir, args.step)
+    layout = read_layout(synthesizer.model, args.label)
+    if not single:
+        check_steps(args.steps or _STEPS, layout.size)
+    _check_fits(output, layout.size)
     if GUESS in labels:
         say_guessed(synthesizer)
     pairs = zip(args.exemplar, labels, strict=True)
     exemplars = [synthesizer.read_exemplar(photo, None if x == GUESS else x) for photo, x in pairs]
-    layout = read_layout(synthesizer.model, args.label)
-    pictures = _pictures(args, Blender(synthesizer.model, layout, exemplars, args.seed))
+    pictures = _pictures(args, choice, Blender(synthesizer.model, layout, exemplars, args.seed))
     _save(pictures, output)
     print(output)
     return 0
 
 
-def _pictures(args: argparse.Namespace, blender: Any) -> list[Any]:
+def _check_fits(output: Path, size: tuple[int, int]) -> None:
+    h, w = size
+    if output.suffix.lower() == ".webp" and max(h, w) > _WEBP_SIDE:
+        raise UserError(
+            f"--output={output}: WebP has at most {_WEBP_SIDE} pixels a side, the label map is {w}x{h}: "
+            "choose .gif or .png"
+        )
+
+
+def _pictures(args: argparse.Namespace, choice: dict[str, int] | None, blender: Any) -> list[Any]:
     """uint8 [h, w, 3] each."""
     if args.weights is not None:
         try:
@@ -101,23 +120,27 @@ def _pictures(args: argparse.Namespace, blender: Any) -> list[Any]:
         except ValueError:
             raise UserError(f"--weights={args.weights} must be numbers with commas, as in 0.5,0.5") from None
         return [blender.mix(weights)]
-    if args.classes is not None:
-        return [blender.mix_classes(_choice(args.classes))]
+    if choice is not None:
+        return [blender.mix_classes(choice)]
     if args.ramp is not None or args.weight_map is not None:
         if len(args.exemplar) != 2:
             raise UserError(f"--ramp and --weight_map mix two exemplars, got {len(args.exemplar)}")
         return [blender.mix_places(_weights(args, blender.layout.size))]
     begin, end = 0.0 if args.begin is None else args.begin, 1.0 if args.end is None else args.end
-    return list(blender.path(args.steps or 5, begin, end))
+    return list(blender.path(args.steps or _STEPS, begin, end))
 
 
 def _choice(text: str) -> dict[str, int]:
     choice = {}
     for item in text.split(","):
         name, _, index = item.rpartition("=")
-        if not name or not index.isdecimal():
-            raise UserError(f"--classes={text} must look like sky=1,tree=0 (exemplars count from 0)")
-        choice[name.strip()] = int(index)
+        name = name.strip()
+        if not name or not index.isdecimal() or len(index) > _INDEX_DIGITS:
+            shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+            raise UserError(f"--classes={shown} must look like sky=1,tree=0 (exemplars count from 0)")
+        if name in choice:
+            raise UserError(f"--classes={text} names {name!r} twice: give one exemplar for each class")
+        choice[name] = int(index)
     return choice
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mscaflax import Synthesizer, UserError, cli
-from mscaflax.apps.blend import Blender, check_weights, path_weights, ramp
+from mscaflax.apps.blend import Blender, check_steps, check_weights, path_weights, ramp
 from mscaflax.apps.inputs import read_exemplar, read_layout
 from mscaflax.training import segmenter
 from mscaflax.training.model import Model
@@ -24,6 +24,7 @@ def files(photo_folder, tmp_path_factory):
     """A label map of an odd size, and two photos with their maps."""
     folder = tmp_path_factory.mktemp("blend")
     Image.open(photo_folder / "annotations/val/0.png").crop((0, 0, 70, 50)).save(folder / "layout.png")
+    Image.new("L", (16384, 8)).save(folder / "wide.png")
     for index in (0, 1):
         box = (20, 16, 52, 48)
         Image.open(photo_folder / f"images/train/{index}.png").crop(box).save(folder / f"{index}.png")
@@ -78,6 +79,12 @@ def test_a_path_ends_at_the_plain_pictures(blender, plain):
     np.testing.assert_array_equal(pictures[0], plain[0])
     np.testing.assert_array_equal(pictures[2], plain[1])
     assert (pictures[1] != plain[0]).any() and (pictures[1] != plain[1]).any()
+
+
+def test_the_short_way_to_a_blender(model, files, blender):
+    pairs = [(files / f"{i}.png", files / f"{i}_label.png") for i in (0, 1)]
+    short = Synthesizer(model).blender(files / "layout.png", pairs, seed=3)
+    np.testing.assert_array_equal(short.mix([0.25, 0.75]), blender.mix([0.25, 0.75]))
 
 
 def test_weights_that_sum_to_one_over_one_exemplar_change_nothing(model, blender, exemplars, plain):
@@ -151,6 +158,12 @@ def test_a_path_goes_as_far_as_the_weights_may(blender, monkeypatch):
         assert [np.abs(check_weights(weights, count)).max() for weights in mixed[-2:]] == [10, 10]
         with pytest.raises(UserError, match="between places"):
             blender_of.path(2, begin - 0.01, end)
+
+
+def test_a_path_holds_so_many_pixels():
+    check_steps(1000, (250, 400))
+    with pytest.raises(UserError, match="1,000 pictures of 401x250 pixels is too large: at most 100,000,000"):
+        check_steps(1000, (250, 401))
 
 
 def test_a_ramp_rises():
@@ -271,7 +284,11 @@ def test_the_command_line_guesses_label_maps(labels, arguments, model, files, tm
             "at least two exemplars",
         ),
         (["--steps=3", "--weights=1,0"], "not allowed with argument"),
-        (["--seed=-1"], "the seed -1 is outside"),
+        (["--seed=-1"], "argument --seed: -1 is outside"),
+        ([f"--classes=sky={5000 * '9'}"], "must look like sky=1,tree=0"),
+        (["--classes=sky=0,sky=1"], "--classes=sky=0,sky=1 names 'sky' twice"),
+        (["--label={files}/wide.png", "--output={out}/picture.webp"], "WebP has at most 16383 pixels a side"),
+        (["--steps=1000", "--label={files}/wide.png"], "1,000 pictures of 16384x8 pixels is too large"),
         (["--ramp=vertical", "--end=2"], "--begin and --end are of --steps"),
     ],
 )
