@@ -1,5 +1,6 @@
 """Why a picture looks as it does: the attention's regions over the exemplar (α), in the target (β), and γ."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,7 +82,12 @@ class Explanation:
 
         Returns:
           uint8 [H, W, 3] RGB.
+
+        Raises:
+          UserError: a count below 1.
         """
+        if count < 1:
+            raise UserError(f"a drawing of {count} regions shows none: give 1 or more")
         return _draw(self, min(count, len(self.use)))
 
 
@@ -190,8 +196,20 @@ def _draw(explanation, count):
     ]
     alphas, betas = explanation.over_exemplar(), explanation.over_picture()
     cells = [(text, _cell(image)) for text, image in top]
-    left = max(_cell(explanation.exemplar).width, _cell(explanation.picture).width)
+    captions = [
+        f"{place + 1} of {len(colours)}: {explanation.use[place]:.0%} of the target, "
+        f"let through: {explanation.gate[place]:.0%}"
+        for place in range(count)
+    ]
     font = ImageFont.load_default(_FONT_SIZE)
+    # A caption, with its square of colour, stands over two pictures, which may be narrower.
+    left = math.ceil(
+        max(
+            *(image.width for _, image in cells),
+            *(font.getlength(text) for text, _ in cells),
+            *((_FONT_SIZE + font.getlength(caption)) / 2 for caption in captions),
+        )
+    )
     columns = 2  # regions beside each other, each with two pictures
     width = 4 * left + 5 * _GAP
     height = _CELL + _FONT_SIZE + 3 * _GAP
@@ -208,9 +226,7 @@ def _draw(explanation, count):
         x, y = _GAP + column * 2 * (left + _GAP), height + row * pitch
         colour = tuple(int(v) for v in colours[place])
         draw.rectangle((x, y + 4, x + _FONT_SIZE, y + 4 + _FONT_SIZE), colour)
-        said = f"{place + 1} of {len(colours)}: {explanation.use[place]:.0%} of the target, "
-        said += f"let through: {explanation.gate[place]:.0%}"
-        draw.text((x + _FONT_SIZE + _GAP, y + 3), said, _INK, font)
+        draw.text((x + _FONT_SIZE + _GAP, y + 3), captions[place], _INK, font)
         for offset, picture, heat in (
             (0, explanation.exemplar, alphas[place]),
             (left + _GAP, explanation.picture, betas[place]),

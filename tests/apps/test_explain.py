@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from mscaflax import Synthesizer, UserError
 from mscaflax.apps.explain import explain, heat_over, region_colours
@@ -109,6 +109,42 @@ def test_the_drawing_changes_with_what_it_shows(explanation):
     assert (explanation.draw(99) == explanation.draw(4)).all()
     other = dataclasses.replace(explanation, attention=explanation.attention[:, ::-1, ::-1])
     assert (other.draw(2) != drawn).any()
+
+
+@pytest.mark.parametrize(("h", "w"), [(128, 64), (64, 64), (64, 128), (640, 8)])
+def test_no_text_reaches_another(h, w, explanation, monkeypatch):
+    """Nor the border, whatever the shape of the pictures."""
+    boxes, write = [], ImageDraw.ImageDraw.text
+
+    def written(draw, place, text, ink, font, anchor=None):
+        boxes.append(draw.textbbox(place, text, font, anchor))
+        write(draw, place, text, ink, font, anchor)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", written)
+    picture = np.zeros((h, w, 3), np.uint8)
+    narrow = dataclasses.replace(
+        explanation,
+        picture=picture,
+        exemplar=picture,
+        assignment=np.full((4, h // 2, w // 2), 0.25, np.float32),
+        use=np.ones(4, np.float32),
+        gate=np.ones(4, np.float32),
+    )
+    height, width = narrow.draw(4).shape[:2]
+    assert len(boxes) == 8
+    for index, (left, top, right, bottom) in enumerate(boxes):
+        assert left >= 0 and right <= width and top >= 0 and bottom <= height
+        for other_left, other_top, other_right, other_bottom in boxes[:index]:
+            assert right < other_left or other_right < left or bottom <= other_top or other_bottom <= top, (
+                boxes,
+                index,
+            )
+
+
+@pytest.mark.parametrize("count", [0, -3])
+def test_a_drawing_shows_a_region_at_least(count, explanation):
+    with pytest.raises(UserError, match=f"a drawing of {count} regions shows none: give 1 or more"):
+        explanation.draw(count)
 
 
 def test_colours_differ_and_heat_is_brighter():
