@@ -40,11 +40,20 @@ class ExportedModel:
     """
 
     def __init__(self, description, program, weights):
-        """`description`: of model.json; `program`: a jax.export.Exported; `weights`: its {name: array}."""
+        """`description`: of model.json; `program`: a jax.export.Exported; `weights`: its {name: array}.
+
+        Raises:
+          UserError: no classes in the description.
+          KeyError, ValueError: a size is missing, or is no whole number above 0.
+        """
         self.description = description
         self.classes = ClassTable.from_json(description)
         for name in ("size_multiple", "min_side", "max_side", "patch_size", "step"):
-            setattr(self, name, int(description[name]))
+            value = description[name]
+            # A step of 0 is a model that was not trained yet.
+            if not isinstance(value, int) or value < (name != "step"):
+                raise ValueError(f"its {name} is {value!r}")
+            setattr(self, name, value)
         self.platforms = tuple(program.platforms)
         self._weights = jax.device_put(weights)
         self._generate = jax.jit(program.call)
@@ -123,7 +132,7 @@ def load_exported(path):
       An ExportedModel.
 
     Raises:
-      UserError: there is no such file, it is damaged, or it is another file.
+      UserError: there is no such file, it cannot be read, it is damaged, or it is another file.
     """
     path = expanded(path)
     if not path.is_file():
@@ -136,15 +145,17 @@ def load_exported(path):
         raise UserError(
             f"{path} is damaged, or no file of `mscaflax export` ({error}): get it again"
         ) from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
     try:
         description = json.loads(members[MODEL])
         if description["format"] != FORMAT:
             raise ValueError(f"its format is {description['format']!r}, not {FORMAT!r}")
         program = export.deserialize(bytearray(members[PROGRAM]))
         weights = dict(np.load(io.BytesIO(members[WEIGHTS]), allow_pickle=False))
-    except _DAMAGED as error:
+        return ExportedModel(description, program, weights)
+    except (*_DAMAGED, UserError) as error:
         said = f"no {error.args[0]}" if isinstance(error, KeyError) else str(error)
         raise UserError(
             f"{path} was not written by this version of `mscaflax export` ({said}): export the model again"
         ) from None
-    return ExportedModel(description, program, weights)

@@ -1,6 +1,7 @@
 """The exported file: that it gives what the checkpoint gives, here and where this package is not."""
 
 import dataclasses
+import errno
 import io
 import json
 import os
@@ -193,6 +194,39 @@ def test_damaged_and_other_files(exported_run, tmp_path):
             for name, data in members.items():
                 file.writestr(name, data)
         refused(message)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("size_multiple", ..., r"\(no size_multiple\)"),
+        ("max_side", None, r"\(its max_side is None\)"),
+        ("min_side", "32", r"\(its min_side is '32'\)"),
+        ("size_multiple", 0, r"\(its size_multiple is 0\)"),
+        ("step", -1, r"\(its step is -1\)"),
+        ("classes", None, "the class table lacks the list 'classes'"),
+    ],
+)
+def test_a_description_without_what_it_must_say(name, value, said, exported_run, tmp_path):
+    with zipfile.ZipFile(exported_run) as file, zipfile.ZipFile(tmp_path / "model.zip", "w") as other:
+        description = json.loads(file.read("model.json")) | {name: value}
+        if value is ...:
+            del description[name]
+        other.writestr("model.json", json.dumps(description))
+        for member in ("program.bin", "weights.npz"):
+            other.writestr(member, file.read(member))
+    with pytest.raises(UserError, match=said):
+        mscaflax.load_exported(tmp_path / "model.zip")
+
+
+def test_a_file_that_may_not_be_read(exported_run, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    # Root may read every file.
+    monkeypatch.setattr(zipfile, "ZipFile", refuse)
+    with pytest.raises(UserError, match=f"{exported_run}: cannot be read: Permission denied"):
+        mscaflax.load_exported(exported_run)
 
 
 def test_no_pickle_is_read(exported_run, tmp_path):
