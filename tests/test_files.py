@@ -4,7 +4,7 @@ import pytest
 
 import mscaflax
 from mscaflax import UserError, cli
-from mscaflax.files import expanded, write_atomically
+from mscaflax.files import expanded, folder_at_once, write_atomically
 from mscaflax.training.checkpoint import Checkpoints
 from mscaflax.training.description import make_workdir
 from mscaflax.training.segmenter import segmenter_folder
@@ -17,6 +17,24 @@ def test_text_and_bytes_with_the_usual_permissions(tmp_path):
     assert (tmp_path / "bytes").read_bytes() == b"\x00\xff"
     (tmp_path / "plain").touch()
     assert (tmp_path / "text").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_folder_at_once_with_the_usual_permissions(tmp_path):
+    # What others left there is theirs.
+    (tmp_path / ".new.part").mkdir()
+    with folder_at_once(tmp_path / "new") as folder:
+        (folder / "file").touch()
+        assert not (tmp_path / "new").exists()
+    (tmp_path / "plain").mkdir()
+    assert (tmp_path / "new").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert sorted(file.name for file in tmp_path.rglob("*")) == [".new.part", "file", "new", "plain"]
+
+
+def test_a_folder_that_fails_leaves_nothing(tmp_path):
+    with pytest.raises(KeyError), folder_at_once(tmp_path / "new") as folder:
+        (folder / "file").touch()
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_home_folder_that_there_is_and_one_that_there_is_not(monkeypatch):

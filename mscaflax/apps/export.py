@@ -24,7 +24,7 @@ from jax import export
 from mscaflax.apps.exported import FORMAT, MODEL, PROGRAM, WEIGHTS
 from mscaflax.config import config_to_json
 from mscaflax.errors import UserError
-from mscaflax.files import expanded, write_atomically
+from mscaflax.files import expanded, writable_file, write_atomically
 from mscaflax.nets.layers import MAX_SIDE
 from mscaflax.training.model import forward
 from mscaflax.training.weights_file import flat
@@ -36,14 +36,12 @@ def check_output(output):
     """The path of a file that `export_model` can write.
 
     Raises:
-      UserError: it does not end in .zip, is a folder, or lies in none.
+      UserError: it does not end in .zip, or as mscaflax.files.writable_file.
     """
     output = expanded(output)
     if output.suffix.lower() != ".zip":
         raise UserError(f"--output={output} must end in .zip: that is what it will be")
-    if not output.parent.is_dir() or output.is_dir():
-        raise UserError(f"--output={output} cannot be written: choose a file in a folder that exists")
-    return output
+    return writable_file("--output", output)
 
 
 def export_model(model, output):

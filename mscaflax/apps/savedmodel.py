@@ -5,7 +5,6 @@ its own XLA.
 """
 
 import json
-import shutil
 import warnings
 
 from mscaflax.apps.export import (
@@ -18,22 +17,7 @@ from mscaflax.apps.export import (
     without_places,
 )
 from mscaflax.data.tensorflow import import_tensorflow
-from mscaflax.errors import UserError
-from mscaflax.files import expanded
-
-
-def check_new_folder(output):
-    """The path of a folder that `export_savedmodel` can make.
-
-    Raises:
-      UserError: it exists, or would lie in no folder.
-    """
-    output = expanded(output)
-    if output.exists():
-        raise UserError(f"--output={output} exists: choose a new folder")
-    if not output.parent.is_dir():
-        raise UserError(f"--output={output} cannot be made: {output.parent} is no folder")
-    return output
+from mscaflax.files import folder_at_once, new_folder
 
 
 def export_savedmodel(model, output):
@@ -51,21 +35,16 @@ def export_savedmodel(model, output):
       The number of bytes in the folder.
 
     Raises:
-      UserError: as check_new_folder; or the model has diverged.
+      UserError: as mscaflax.files.new_folder; or the model has diverged.
     """
-    output = check_new_folder(output)
+    output = new_folder("--output", output)
     weights = flat_weights(model)
     check_finite(weights)
-    temporary = output.with_name(f".{output.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
+    with folder_at_once(output) as temporary:
         _save(model, weights, temporary)
         extra = temporary / "assets.extra"
         extra.mkdir()
         (extra / "model.json").write_text(json.dumps(describe(model), indent=1), encoding="utf-8")
-        temporary.rename(output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
 
 

@@ -5,8 +5,8 @@ import json
 import sys
 
 from mscaflax.commands.argument_types import natural, positive
-from mscaflax.commands.output import writable_file
 from mscaflax.errors import UserError
+from mscaflax.files import writable_file
 
 HELP = "compile the train step for a TPU slice that is not there: memory, traffic, speed limits"
 

@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from mscaflax.commands.shared import add_workdir
+from mscaflax.files import new_folder
 
 HELP = "make one file of a trained model that JAX runs without this package"
 
@@ -31,13 +32,12 @@ def run(args: argparse.Namespace) -> int:
       UserError: as export_model or export_savedmodel; or there is no model.
     """
     from mscaflax.apps.export import PLATFORMS, check_output, export_model
-    from mscaflax.apps.savedmodel import check_new_folder, export_savedmodel
+    from mscaflax.apps.savedmodel import export_savedmodel
 
-    check, write = {
-        "stablehlo": (check_output, export_model),
-        "savedmodel": (check_new_folder, export_savedmodel),
-    }[args.format]
-    output = check(args.output)
+    if args.format == "stablehlo":
+        output, write = check_output(args.output), export_model
+    else:
+        output, write = new_folder("--output", args.output), export_savedmodel
     model = _open_model(args.workdir, args.step)
     print(f"lowering for {', '.join(PLATFORMS)}: this takes about half a minute", file=sys.stderr)
     size = write(model, output)

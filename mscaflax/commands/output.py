@@ -1,12 +1,11 @@
 """Files that commands write to."""
 
 import io
-import os
 from pathlib import Path
 from typing import Any
 
 from mscaflax.errors import UserError
-from mscaflax.files import expanded
+from mscaflax.files import expanded, writable_file
 
 
 def output_path(argument: str, name: str, endings: tuple[str, ...] = (".png",)) -> Path:
@@ -25,20 +24,6 @@ def output_path(argument: str, name: str, endings: tuple[str, ...] = (".png",)) 
         why = ": a lossy format would change the picture" if endings == (".png",) else ""
         raise UserError(f"{argument}={path} must end in {' or '.join(endings)}{why}")
     return writable_file(argument, path)
-
-
-def writable_file(argument: str, name: str | Path) -> Path:
-    """The path of a file to write, checked before anything is computed for it.
-
-    Raises:
-      UserError: no such folder, or one that may not be written to; a folder, or a device, of that name.
-    """
-    path = expanded(name)
-    if not path.parent.is_dir() or (path.exists() and not path.is_file()):
-        raise UserError(f"{argument}={path} cannot be written: choose a file in a folder that exists")
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"{argument}={path} cannot be written: choose a folder that you may write to")
-    return path
 
 
 def save_png(path: Path, picture: Any) -> None:

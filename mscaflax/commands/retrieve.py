@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from mscaflax.commands.argument_types import natural, positive
-from mscaflax.commands.output import writable_file
 from mscaflax.errors import UserError
+from mscaflax.files import writable_file
 
 HELP = "find exemplars for the label maps of a split"
 

@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from mscaflax.config import config_to_json
-from mscaflax.errors import UserError
-from mscaflax.files import expanded, write_atomically
+from mscaflax.files import expanded, folder_at_once, new_folder, write_atomically
 from mscaflax.training.description import load_description, stored_fingerprint
 from mscaflax.training.model import load_model
 from mscaflax.training.segmenter import SCORES, load_segmenter, segmenter_folder
@@ -36,16 +35,9 @@ def pack(workdir, output, step=None):
     Raises:
       UserError: there is no model, or `output` exists or cannot be made.
     """
-    output, workdir = expanded(output), expanded(workdir)
-    if output.exists():
-        raise UserError(f"--output={output} exists: choose a new folder")
-    if not output.parent.is_dir():
-        raise UserError(f"--output={output} cannot be made: {output.parent} is no folder")
+    output, workdir = new_folder("--output", output), expanded(workdir)
     model = load_model(workdir, step)
-    temporary = output.with_name(f".{output.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir()
+    with folder_at_once(output) as temporary:
         _pack_one(workdir, temporary, {"ema": model.params, "statistics": model.statistics}, model.step)
         for scores in sorted((workdir / "segmenter").glob(f"seed*/{SCORES}")):
             if not scores.parent.name.removeprefix("seed").isdecimal():
@@ -56,9 +48,6 @@ def pack(workdir, output, step=None):
             tree = {"params": segmenter.params, "statistics": segmenter.statistics}
             _pack_one(scores.parent, folder, tree, segmenter.step)
             shutil.copyfile(scores, folder / SCORES)
-        temporary.rename(output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
 
 

@@ -41,13 +41,15 @@ def test_it_says_what_it_wrote(tiny_run, exported_run, tmp_path, monkeypatch, ca
         ("model.bin", r"--output=.*model.bin must end in \.zip"),
         ("no/model.zip", "--output=.* cannot be written: choose a file in a folder that exists"),
         ("folder.zip", "--output=.* cannot be written: choose a file in a folder that exists"),
+        ("pipe.zip", "--output=.* cannot be written: choose a file in a folder that exists"),
     ],
 )
 def test_outputs_that_cannot_be(tiny_run, tmp_path, output, message):
     (tmp_path / "folder.zip").mkdir()
+    os.mkfifo(tmp_path / "pipe.zip")
     with pytest.raises(UserError, match=message):
         run(["export", f"--workdir={tiny_run}", f"--output={tmp_path / output}"])
-    assert [path.name for path in tmp_path.iterdir()] == ["folder.zip"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.zip", "pipe.zip"]
 
 
 def test_folders_that_cannot_be(tiny_run, tmp_path):
@@ -56,6 +58,16 @@ def test_folders_that_cannot_be(tiny_run, tmp_path):
         run([*arguments, f"--output={tmp_path}"])
     with pytest.raises(UserError, match="cannot be made: .* is no folder"):
         run([*arguments, f"--output={tmp_path / 'no' / 'model'}"])
+
+
+@pytest.mark.parametrize(
+    "options", [["--output={out}/model.zip"], ["--output={out}/model", "--format=savedmodel"]]
+)
+def test_a_folder_that_may_not_be_written_to(options, tiny_run, tmp_path, monkeypatch):
+    # Root may write to every folder.
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(UserError, match="choose a folder that you may write to"):
+        run(["export", f"--workdir={tiny_run}", *(option.format(out=tmp_path) for option in options)])
 
 
 def test_models_that_are_not_there(tiny_run, tmp_path):
@@ -77,7 +89,7 @@ def test_models_that_are_not_there(tiny_run, tmp_path):
 def test_what_fails_leaves_nothing(tiny_run, tmp_path, monkeypatch, module, inner, options, name):
     def fail(*arguments):
         if inner == "_save":
-            arguments[-1].mkdir()
+            (arguments[-1] / "saved_model.pb").touch()
         raise OSError("disk full")
 
     monkeypatch.setattr(module, inner, fail)
