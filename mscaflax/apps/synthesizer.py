@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import operator
 
 import numpy as np
 
@@ -136,13 +137,8 @@ class Synthesizer:
           UserError: a file that cannot be read, a label outside the classes, sizes that do not fit, no label
             map and no segmenter, a model that has diverged.
         """
-        from mscaflax.apps.blend import Blender
-
-        check_seed(seed)
-        layout = read_layout(self.model, label)
-        exemplar = self._read_exemplar(exemplar, exemplar_label)
         # The programs of all mixtures: another one rounds otherwise, and a rounding can flip an 8-bit level.
-        return Blender(self.model, layout, [exemplar], seed).mix([1])
+        return self.blender(label, [(exemplar, exemplar_label)], seed).mix([1])
 
     def explain(self, label, exemplar, exemplar_label=None, *, scale=None, seed=0):
         """The attention behind the picture that a call with the same arguments gives.
@@ -164,6 +160,31 @@ class Synthesizer:
         layout = read_layout(self.model, label)
         return explain(self.model, layout, self._read_exemplar(exemplar, exemplar_label), scale, seed)
 
+    def blender(self, label, exemplars, seed=0):
+        """One layout and several exemplars, to be mixed as often as one likes.
+
+        Args:
+          label: path of a label map, or int [h, w], as of a call.
+          exemplars: at least one; each a photo, as of a call, or a tuple (photo, label map). Without a label
+            map the segmenter guesses it, and the first guess is logged.
+          seed: of the texture noise, the same for all mixtures; 0 .. 2^32-1.
+
+        Returns:
+          A mscaflax.apps.blend.Blender: `mix`, `path`, `mix_places` and `mix_classes` give pictures of uint8
+          [h, w, 3]. With all the weight on one exemplar, `mix` gives the picture of a call.
+
+        Raises:
+          UserError: as a call; or no exemplar, or one that is a tuple of another length.
+        """
+        from mscaflax.apps.blend import Blender
+
+        check_seed(seed)
+        layout = read_layout(self.model, label)
+        pairs = [given if isinstance(given, tuple) else (given, None) for given in exemplars]
+        if not all(len(pair) == 2 for pair in pairs):
+            raise UserError("an exemplar is a photo, or a tuple (photo, label map)")
+        return Blender(self.model, layout, [self._read_exemplar(*pair) for pair in pairs], seed)
+
     def _read_exemplar(self, photo, label):
         """As `read_exemplar`, but a guess is told of."""
         exemplar = self.read_exemplar(photo, label)
@@ -172,9 +193,25 @@ class Synthesizer:
         return exemplar
 
     def extrapolate(self, photo, photo_label, layout, *, at=None, seed=0):
-        """Continues a photo beyond its border, see mscaflax.apps.compose: uint8 [H, W, 3].
+        """Continues a photo beyond its border, see mscaflax.apps.compose.
 
-        Without the label map (None) the segmenter guesses it, and `at` must tell where the photo lies.
+        Args:
+          photo: path of a photo, or uint8 [h, w, 3] RGB.
+          photo_label: its label map: path (8-bit ids or the palette's colours), or int [h, w] in 0..C, C =
+            unlabelled; None for the segmenter's guess, of which the first is logged.
+          layout: the whole picture's label map, path or int [H, W] in 0..C. Where the photo lies, the photo's
+            own counts.
+          at: (top, left), the photo's upper left corner in it; None where its label map fits it best. It must
+            be given where that map is guessed.
+          seed: of the texture noise, 0 .. 2^32-1; the same call gives the same picture.
+
+        Returns:
+          uint8 [H, W, 3] RGB. The pixels of the photo are the photo's, bit for bit.
+
+        Raises:
+          UserError: a file that cannot be read, a label outside the classes, sizes that differ, a photo that
+            does not lie in the layout or whose place is not found, no label map and no place or no segmenter,
+            a seed out of range, a model that has diverged.
         """
         from mscaflax.apps.compose import extrapolate
 
@@ -190,14 +227,36 @@ class Synthesizer:
         return extrapolate(self.model, photo, photo_label, layout, at, seed)
 
     def edit(self, photo, photo_label, edited, *, margin=None, seed=0):
-        """Paints anew what an edited label map changes, see mscaflax.apps.compose: uint8 [h, w, 3]."""
+        """Paints anew what an edited label map changes of a photo, see mscaflax.apps.compose.
+
+        Args:
+          photo: path of a photo, or uint8 [h, w, 3] RGB.
+          photo_label: its label map: path (8-bit ids or the palette's colours), or int [h, w] in 0..C, C =
+            unlabelled. There is no guess: whatever is wrong in it would pass for edited.
+          edited: the label map that is wanted, as `photo_label`.
+          margin: how many pixels around each changed one are painted anew too, 0 or more; None for two at the
+            scale of the training, at least one.
+          seed: of the texture noise, 0 .. 2^32-1; the same call gives the same picture.
+
+        Returns:
+          uint8 [h, w, 3] RGB. All pixels beyond the margin are the photo's, bit for bit; where nothing is
+          changed, all are.
+
+        Raises:
+          UserError: no label map, a file that cannot be read, a label outside the classes, sizes that differ,
+            a negative margin, a seed out of range, a model that has diverged.
+        """
         from mscaflax.apps.compose import edit
 
         return edit(self.model, photo, photo_label, edited, margin, seed)
 
 
 def check_seed(seed):
-    """Raises UserError unless `seed` lies in 0 .. 2^32-1."""
+    """Raises UserError unless `seed` is a whole number in 0 .. 2^32-1."""
+    try:
+        operator.index(seed)
+    except TypeError:
+        raise UserError(f"the seed must be a whole number in 0..{2**32 - 1}, got {seed!r}") from None
     if not 0 <= seed < 2**32:
         raise UserError(f"the seed {seed} is outside 0..{2**32 - 1}")
 

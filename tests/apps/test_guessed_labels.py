@@ -81,6 +81,25 @@ def test_a_call_says_once_that_it_guesses(synthesizer, scene, caplog):
     assert set(np.unique(synthesizer.seen[-1][1])) == {3, 5}
 
 
+def test_a_blender_says_that_it_guesses(synthesizer, scene, caplog):
+    photo, label, layout = scene
+    synthesizer.blender(layout, [(photo, label), (photo, label)])
+    assert caplog.records == []
+    synthesizer.blender(layout, [(photo, label), photo])
+    assert [record.getMessage() for record in caplog.records] == [f"{LINE} is 0.46"]
+    np.testing.assert_array_equal(synthesizer.seen[-2][1], synthesizer.seen[0][1])
+    assert set(np.unique(synthesizer.seen[-1][1])) == {3, 5}
+
+
+@pytest.mark.parametrize(
+    ("exemplars", "message"),
+    [([], "at least one exemplar"), ([(np.zeros((32, 32, 3), np.uint8),)], "a photo, or a tuple")],
+)
+def test_exemplars_that_no_blender_takes(exemplars, message, synthesizer, scene):
+    with pytest.raises(UserError, match=message):
+        synthesizer.blender(scene[2], exemplars)
+
+
 def test_an_explanation_says_that_it_guesses(synthesizer, scene, caplog, monkeypatch):
     monkeypatch.setattr("mscaflax.apps.explain.explain", lambda model, layout, exemplar, *rest: exemplar)
     assert not synthesizer.explain(scene[2], *scene[:2]).guessed and caplog.records == []

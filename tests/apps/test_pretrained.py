@@ -69,6 +69,36 @@ def test_a_photo_without_label_map(synthesizer, pictures):
     assert psnr(picture[None], truths[0, 1][None])[0] > psnr(outputs[0, 1][None], truths[0, 1][None])[0] - 3
 
 
+@pytest.mark.slow
+def test_mixtures_of_one_style_are_the_plain_picture():
+    """Bit for bit, with `spade`: there, decoding reads nothing but the features."""
+    synthesizer = Synthesizer.pretrained("scenes64")
+    assert synthesizer.model.config.model.modulation == "spade"
+    side = 2 * synthesizer.model.network.size_multiple
+    rendered = [scenes.render(*scenes.scene("test", index), SIZE) for index in range(3)]
+    layout = rendered[0][1][-side:, :side]
+    exemplars = [(photo[:, :64], label[:, :64]) for photo, label in rendered[1:]]
+    plain = [synthesizer(layout, *exemplar, seed=7) for exemplar in exemplars]
+    assert (np.abs(plain[0].astype(int) - plain[1]) > 1).mean() > 0.2
+    blender = synthesizer.blender(layout, exemplars, seed=7)
+    first = np.stack([np.ones((side, side)), np.zeros((side, side))])
+    path, classes = blender.path(2), synthesizer.classes.names
+    for index in (0, 1):
+        for found in (
+            blender.mix(np.eye(2)[index]),
+            path[index],
+            blender.mix_places(first[:: -1 if index else 1]),
+            blender.mix_classes(dict.fromkeys(classes, index)),
+        ):
+            np.testing.assert_array_equal(found, plain[index])
+    same = synthesizer.blender(layout, exemplars[:1] * 3, seed=7)
+    # Powers of two and their sums, so that nothing is rounded.
+    weights = np.array([0.25, 0.25, 0.5])
+    np.testing.assert_array_equal(same.mix(weights), plain[0])
+    everywhere = weights.reshape(3, 1, 1) * np.ones((3, side, side))
+    np.testing.assert_array_equal(same.mix_places(everywhere), plain[0])
+
+
 def test_an_unknown_name():
     with pytest.raises(UserError, match="no model 'scenes65' ships with mscaflax: it has scenes64"):
         Synthesizer.pretrained("scenes65")

@@ -254,6 +254,12 @@ def test_unusable_seeds(synthesizer, seed):
         synthesizer(SQUARE, PHOTO, SQUARE, seed=seed)
 
 
+@pytest.mark.parametrize("seed", [0.5, "1", None])
+def test_seeds_that_are_no_whole_numbers(synthesizer, seed):
+    with pytest.raises(UserError, match=rf"the seed must be a whole number in 0\.\.4294967295, got {seed!r}"):
+        synthesizer(SQUARE, PHOTO, SQUARE, seed=seed)
+
+
 def test_unusable_files(synthesizer, tmp_path):
     good, text, lossy, wrong = (tmp_path / name for name in ("a.png", "b.png", "c.jpg", "d.png"))
     Image.fromarray(SQUARE).save(good)
