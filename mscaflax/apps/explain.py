@@ -207,7 +207,7 @@ def _draw(explanation, count):
         max(
             *(image.width for _, image in cells),
             *(font.getlength(text) for text, _ in cells),
-            *((_FONT_SIZE + font.getlength(caption)) / 2 for caption in captions),
+            *((_FONT_SIZE + _GAP + font.getlength(caption)) / 2 for caption in captions),
         )
     )
     columns = 2  # regions beside each other, each with two pictures
