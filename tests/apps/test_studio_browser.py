@@ -1,149 +1,19 @@
 """The studio's page in a real browser: paint, fill, undo, open files, download, be told what is wrong."""
 
-import json
-import time
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from mscaflax import Synthesizer
 from mscaflax.apps.blend import Blender
 from mscaflax.apps.explain import region_colours
 from mscaflax.apps.inputs import read_exemplar, read_layout
-from mscaflax.apps.studio.server import build_app
-from mscaflax.apps.studio.service import Job, Studio
+from mscaflax.apps.studio.service import Job
 from mscaflax.data import scenes
 
 pytestmark = pytest.mark.slow
 
 SKY, TREE, WATER = (scenes.CLASS_NAMES.index(name) for name in ("sky", "tree", "water"))
 COLOURS = np.array([*scenes.PALETTE, (0, 0, 0)], np.uint8)
-PATIENCE = 120  # seconds; compiling on a busy machine takes its time
-
-
-class Page:
-    """The page as a person has it: clicks, strokes, files."""
-
-    def __init__(self, driver, url, downloads):
-        self.driver, self.downloads = driver, downloads
-        driver.get(url)
-        self.until(lambda: self.body("ready") == "true" and self.pictures == 1)
-
-    def until(self, condition):
-        end = time.monotonic() + PATIENCE
-        while not condition():
-            assert time.monotonic() < end, f"waited for nothing; the page says {self.message!r}"
-            time.sleep(0.05)
-
-    def body(self, name):
-        return self.driver.execute_script(f"return document.body.dataset.{name}")
-
-    @property
-    def pictures(self):
-        return int(self.body("pictures") or 0)
-
-    @property
-    def message(self):
-        return self.driver.execute_script(
-            "const m = document.getElementById('message');"
-            "return m.hidden ? '' : m.firstElementChild.textContent"
-        )
-
-    def find(self, selector):
-        return self.driver.find_element("css selector", selector)
-
-    def click(self, selector):
-        self.find(selector).click()
-
-    def pick(self, id):
-        self.find(f"#palette button:nth-child({id + 1})").click()
-
-    def another_picture(self, action):
-        """Does something, and waits until a picture that came of it is there and no other is under way."""
-        before = self.pictures
-        action()
-        self.until(lambda: self.pictures > before)
-        settled = self.pictures
-        time.sleep(0.6)
-        while settled != self.pictures:
-            settled = self.pictures
-            time.sleep(0.6)
-
-    def stroke(self, *places):
-        """Presses the mouse on the first pixel of the map, moves over the others and lets go."""
-        box = self.driver.execute_script(
-            "const c = document.getElementById('map'); c.scrollIntoView({block: 'nearest'});"
-            "const b = c.getBoundingClientRect();"
-            "return [b.left, b.top, b.width / c.width, b.height / c.height]"
-        )
-        left, top, dx, dy = box
-        points = [(left + (x + 0.5) * dx, top + (y + 0.5) * dy) for x, y in places]
-        kinds = ["mousePressed", *["mouseMoved"] * (len(points) - 1), "mouseReleased"]
-        for kind, (x, y) in zip(kinds, [*points, points[-1]], strict=True):
-            event = {"type": kind, "x": x, "y": y, "button": "left", "buttons": 1, "clickCount": 1}
-            self.driver.execute_cdp_cmd("Input.dispatchMouseEvent", event)
-
-    def hover(self, selector, u, v):
-        """Moves the mouse to a place of what is shown, both in 0..1; outside of them is beside it."""
-        x, y = self.driver.execute_script(
-            "const e = document.querySelector(arguments[0]); e.scrollIntoView({block: 'nearest'});"
-            "const b = e.getBoundingClientRect();"
-            "return [b.left + arguments[1] * b.width, b.top + arguments[2] * b.height]",
-            selector, u, v,
-        )  # fmt: skip
-        self.driver.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": x, "y": y})
-
-    def canvas(self, selector="#map"):
-        """The pixels of a canvas, uint8 [h, w, 3]."""
-        return self.pixels(selector)[..., :3]
-
-    def pixels(self, selector):
-        """The pixels of a canvas with their opacity, uint8 [h, w, 4]."""
-        width, height, data = self.driver.execute_script(
-            "const c = document.querySelector(arguments[0]);"
-            "const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
-            "return [c.width, c.height, Array.from(d)]",
-            selector,
-        )
-        return np.array(data, np.uint8).reshape(height, width, 4)
-
-    def ids(self):
-        """The label map on the canvas, int [h, w]: every pixel has exactly the colour of a class."""
-        found = (self.canvas()[..., None, :] == COLOURS).all(axis=-1)
-        assert found.any(axis=-1).all()
-        return found.argmax(axis=-1)
-
-    def download(self, selector="#download", name="picture.png"):
-        self.find(selector).click()
-        path = self.downloads / name
-        self.until(lambda: path.is_file() and path.stat().st_size > 0)
-        time.sleep(0.2)
-        pixels = np.asarray(Image.open(path).convert("RGB"))
-        path.unlink()
-        return pixels
-
-
-@pytest.fixture(scope="module")
-def studio(tiny_run):
-    return Studio(Synthesizer.from_workdir(tiny_run))
-
-
-@pytest.fixture
-def page(studio, serving, browser, tmp_path):
-    with serving(build_app(studio, warm=False)) as url:
-        yield Page(browser, url, tmp_path / "downloads")
-        requested = [
-            json.loads(entry["message"])["message"]["params"].get("request", {}).get("url", "")
-            for entry in browser.get_log("performance")
-            if '"Network.requestWillBeSent"' in entry["message"]
-        ]
-        assert len(requested) > 8
-        # chrome: and chrome-untrusted: are the browser's own first tab.
-        known = (url, f"blob:{url}", "data:", "chrome:", "chrome-untrusted:")
-        assert {address for address in requested if not address.startswith(known)} == set()
-        assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"
-                and "422" not in entry["message"]] == []  # fmt: skip
 
 
 def first_exemplar(studio):

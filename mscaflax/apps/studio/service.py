@@ -14,8 +14,9 @@ from mscaflax.data.images import Limits, read_label_map, read_photo
 from mscaflax.errors import UserError
 
 MAX_EXEMPLARS = 4
-# What phones and cameras make. Of Pillow's formats these are the ones that start no other program.
-FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
+# What phones and cameras make. Of Pillow's formats these start no other program. TIFF is not among them: what
+# says 64x64 may be one tile of 30000x30000, which is decoded as a whole whatever the limit.
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP")
 PHOTO_LIMITS = Limits(pixels=25_000_000, formats=FORMATS)
 LAYOUT_LIMITS = Limits(pixels=MAX_PIXELS, formats=FORMATS)
 
