@@ -121,7 +121,7 @@ def explanation(model, alignments, layout, exemplar, picture, scale=None):
     Raises:
       UserError: as `explain`.
     """
-    scales = [i for i, a in enumerate(alignments) if a is not None and a.attention is not None]
+    scales = scales_with_regions(alignments)
     if not scales:
         raise UserError(
             f"the alignment {model.config.model.alignment!r} of this model has no regions to show: "
@@ -146,6 +146,11 @@ def explanation(model, alignments, layout, exemplar, picture, scale=None):
         use=(use / use.sum())[order],
         regions=order,
     )
+
+
+def scales_with_regions(alignments):
+    """The scales that `explanation` can explain, finest first; () of a model without regions."""
+    return tuple(i for i, a in enumerate(alignments) if a is not None and a.attention is not None)
 
 
 def region_colours(count):

@@ -120,6 +120,21 @@ def test_what_feeds_the_picture(client, studio, exemplars, layout, photos):
         assert regions["scale"] == expected.scale
 
 
+def test_every_scale_can_be_asked_for(client, studio, exemplars, layout, photos):
+    photo, label = open_photos(photos)[0]
+    usual = client.post("/api/picture", files=parts(layout, exemplars[:1])).json()
+    scales = usual["regions"]["scales"]
+    assert len(scales) > 1 and usual["regions"]["scale"] in scales
+    for scale in scales:
+        answer = client.post("/api/picture", files=parts(layout, exemplars[:1], scale=scale)).json()
+        regions = answer["regions"]
+        assert answer["picture"] == usual["picture"] and regions["scale"] == scale
+        expected = studio.synthesizer.explain(layout.astype(int), photo, label.astype(int), scale=scale)
+        shape = (regions["count"], regions["height"], regions["width"])
+        assert shape == expected.assignment.shape
+        np.testing.assert_allclose(array(regions["assignment"], *shape) / 255, expected.assignment, atol=0.01)
+
+
 def test_another_seed_or_weight_keeps_the_alignment(client, studio, exemplars, layout, monkeypatch):
     calls = []
     align = type(studio.model).align
@@ -221,6 +236,10 @@ def refused(response, message, status=422):
         ({"seed": 0.5}, "the seed must be"),
         ({"seed": True}, "the seed must be"),
         ({"seed": 2**32}, "the seed must be"),
+        ({"scale": True}, "the scale of the attention must be a whole number"),
+        ({"scale": 0.5}, "the scale of the attention must be a whole number"),
+        ({"scale": -1}, "scale -1 has no attention: choose one of 0, 1"),
+        ({"scale": 99}, "scale 99 has no attention: choose one of 0, 1"),
     ],
 )
 def test_wrong_requests_get_one_line(changes, message, client, exemplars, layout):

@@ -1,5 +1,7 @@
 """The studio's page in a real browser: paint, fill, undo, open files, download, be told what is wrong."""
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,6 +20,23 @@ COLOURS = np.array([*scenes.PALETTE, (0, 0, 0)], np.uint8)
 
 def first_exemplar(studio):
     return studio.examples[1][0][1]
+
+
+def drop(page, selector, *paths):
+    """What the drop of files on an element does."""
+    page.driver.execute_script(
+        "const input = document.createElement('input');"
+        "document.body.append(Object.assign(input, {type: 'file', multiple: true, id: 'dropped'}))"
+    )
+    page.find("#dropped").send_keys("\n".join(map(str, paths)))
+    page.driver.execute_script(
+        "const data = new DataTransfer(), input = document.getElementById('dropped');"
+        "for (const f of input.files) data.items.add(f);"
+        "input.remove();"
+        "document.querySelector(arguments[0]).dispatchEvent("
+        "new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true}))",
+        selector,
+    )
 
 
 def expected(studio, ids, exemplars, weights, seed=0):
@@ -66,19 +85,7 @@ def test_opened_files_give_the_picture_of_the_synthesizer(page, studio, photo_fo
     photo, map_of_photo = (photo_folder / kind / "train/3.png" for kind in ("images", "annotations"))
     (tmp_path / "street.png").write_bytes(photo.read_bytes())
     (tmp_path / "street_label.png").write_bytes(map_of_photo.read_bytes())
-    # What the drop of two files on the first place does.
-    page.driver.execute_script(
-        "const input = document.createElement('input');"
-        "document.body.append(Object.assign(input, {type: 'file', multiple: true, id: 'dropped'}))"
-    )
-    page.find("#dropped").send_keys(f"{tmp_path}/street.png\n{tmp_path}/street_label.png")
-    drop = (
-        "const data = new DataTransfer();"
-        "for (const f of document.getElementById('dropped').files) data.items.add(f);"
-        "document.querySelector(arguments[0]).dispatchEvent("
-        "new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true}))"
-    )
-    page.another_picture(lambda: page.driver.execute_script(drop, ".slot"))
+    page.another_picture(lambda: drop(page, ".slot", tmp_path / "street.png", tmp_path / "street_label.png"))
     found = page.download()
     by_api = studio.synthesizer(label.astype(int), photo, map_of_photo)
     exemplar = read_exemplar(studio.model, photo, map_of_photo)
@@ -157,10 +164,69 @@ def test_regions_are_tinted_in_both_pictures(page, studio):
     assert not page.pixels("#picture-over").any() and not page.pixels(".over-photo").any()
 
 
-def first_explanation(page, studio):
+def test_a_region_of_the_list_is_shown_in_both_pictures(page, studio):
+    found = first_explanation(page, studio)
+    page.click("#inside summary")
+    rows = [row.text for row in page.driver.find_elements("css selector", "#region-list button")]
+    assert len(rows) == len(found.use)
+    for place, (row, use, gate) in enumerate(zip(rows, found.use, found.gate, strict=True), 1):
+        assert row.startswith(f"{place}: ") and "of the picture, let through" in row
+        shares = [int(share) for share in re.findall(r"(\d+)\s%", row)]
+        np.testing.assert_allclose(shares, [100 * use, 100 * gate], atol=0.51)
+    page.hover("#region-list li:nth-child(2) button", 0.5, 0.5)
+    assert_region(page, found, 1)
+    assert page.find("#source").text == f"Region {rows[1]}."
+    page.hover("h1", 0.5, 0.5)
+    assert not page.pixels("#picture-over").any() and not page.pixels(".over-photo").any()
+
+    # The Tab key leads to the list, the arrow keys from region to region, and the focus outlasts a picture.
+    page.find("#scale").send_keys("\ue004\ue015")
+    assert_region(page, found, 1)
+    page.another_picture(lambda: page.driver.execute_script("document.getElementById('dice').click()"))
+    assert_region(page, found, 1)
+
+
+def test_another_scale_can_be_chosen(page, studio):
+    usual = first_explanation(page, studio)
+    picture = page.canvas("#picture")
+    page.click("#inside summary")
+    options = page.driver.find_elements("css selector", "#scale option")
+    assert page.find("#scale").get_property("value") == str(usual.scale) and len(options) > 1
+    page.another_picture(lambda: page.find("#scale option[value='0']").click())
+    found = first_explanation(page, studio, scale=0)
+    assert found.assignment.shape != usual.assignment.shape
+    page.hover("#region-list li:first-child button", 0.5, 0.5)
+    assert_region(page, found, 0)
+    np.testing.assert_array_equal(page.canvas("#picture"), picture)
+
+
+def test_without_a_photo_no_picture_is_shown_or_saved(page):
+    page.another_picture(lambda: page.click("#dice"))
+    page.click("[aria-label='Remove exemplar 1']")
+    page.until(lambda: not page.pixels("#picture").any())
+    page.until(lambda: page.find("#waiting").value_of_css_property("opacity") == "1")
+    assert page.find("#waiting").text == "Choose a photo for the style"
+    link = page.find("#download")
+    assert link.get_attribute("href") is None and link.get_attribute("aria-disabled") == "true"
+    assert page.find("#time").text == "" and not page.find("#region-list").get_property("childElementCount")
+    page.hover("#picture", 0.3, 0.6)
+    assert not page.pixels("#picture-over").any()
+    page.another_picture(lambda: page.click("#exemplars button:nth-child(2)"))
+    assert (page.download() == page.canvas("#picture")).all()
+
+
+def first_explanation(page, studio, scale=None):
     """The Explanation of the picture that the page begins with."""
     layout = page.ids().astype(np.uint8)
-    return studio.synthesize(Job(layout, (first_exemplar(studio),), (1.0,), 0)).explanations[0]
+    return studio.synthesize(Job(layout, (first_exemplar(studio),), (1.0,), 0, scale)).explanations[0]
+
+
+def assert_region(page, found, k):
+    """Region k of an Explanation is what lights up: α over the photo, β over the picture."""
+    assert_veils(page.pixels(".over-photo"), found.attention[k])
+    over = page.pixels("#picture-over")
+    step = len(over) // found.assignment.shape[1]
+    assert_veils(over[step // 2 :: step, step // 2 :: step], found.assignment[k])
 
 
 def assert_veils(overlay, heat):
@@ -190,6 +256,13 @@ def test_wrong_files_are_said_in_the_page(page, tmp_path):
         large.truncate(21 * 2**20)
     page.find("#map-file").send_keys(str(tmp_path / "large.png"))
     page.until(lambda: "has more than 20 MB" in page.message)
+    # Each of them would pass, but a request carries both.
+    for name in ("both.png", "both_label.png"):
+        with open(tmp_path / name, "wb") as half:
+            half.truncate(12 * 2**20)
+    drop(page, ".slot", tmp_path / "both.png", tmp_path / "both_label.png")
+    page.until(lambda: "both.png and both_label.png together have more than 20 MB" in page.message)
+    assert "together have more than 20 MB" in page.find(".slot .foot").text
     np.testing.assert_array_equal(page.ids(), before)
     # The page goes on as if nothing had happened.
     page.another_picture(lambda: page.click("#dice"))

@@ -33,7 +33,7 @@ def parse_job(studio, form):
       studio: a Studio.
       form: a dict with
         request: JSON text, {"layout": {"width", "height"}, "exemplars": [{"width", "height"}, ...],
-          "weights": [number, ...], "seed": int};
+          "weights": [number, ...], "seed": int, "scale": int or null, may be left out};
         layout: bytes, one for each pixel, row by row: ids in 0..C;
         photoI: the bytes of a PNG, labelI as `layout`, for exemplar I from 0.
 
@@ -55,7 +55,8 @@ def parse_job(studio, form):
     if not isinstance(described, list) or not 1 <= len(described) <= MAX_EXEMPLARS:
         raise UserError(f"give 1 to {MAX_EXEMPLARS} exemplars")
     exemplars = tuple(_exemplar(studio, form, index, item) for index, item in enumerate(described))
-    return Job(layout, exemplars, _weights(wanted.get("weights"), len(exemplars)), _seed(wanted.get("seed")))
+    weights, seed = _weights(wanted.get("weights"), len(exemplars)), _seed(wanted.get("seed"))
+    return Job(layout, exemplars, weights, seed, _scale(wanted.get("scale")))
 
 
 def answer_json(answer):
@@ -63,8 +64,9 @@ def answer_json(answer):
 
     Returns:
       {"picture": a PNG, "milliseconds": int, "width", "height" of the picture,
-       "regions": null, or {"scale", "width", "height" of β's planes, "count": K,
-         "assignment": uint8 [K, h, w], β·255, "colours": [[r, g, b], ...] of the regions, "use": [K],
+       "regions": null, or {"scale", "scales": those that a job may name, "width", "height" of β's planes,
+         "count": K, "assignment": uint8 [K, h, w], β·255, "colours": [[r, g, b], ...] of the regions,
+         "use": [K],
          "exemplars": [{"width", "height" of α's planes, "attention": uint8 [K, h', w'], α/peak·255, "peaks":
            [K] the peaks of α, "gate": [K] γ}, ...]}}. The order of the regions is the first exemplar's.
     """
@@ -105,6 +107,7 @@ def _regions(answer):
     count, h, w = first.assignment.shape
     return {
         "scale": first.scale,
+        "scales": list(answer.scales),
         "width": w,
         "height": h,
         "count": count,
@@ -186,4 +189,10 @@ def _weights(value, count):
 def _seed(value):
     if not _whole(value) or not 0 <= value < 2**32:
         raise UserError(f"the seed must be a whole number in 0..{2**32 - 1}")
+    return value
+
+
+def _scale(value):
+    if value is not None and not _whole(value):
+        raise UserError("the scale of the attention must be a whole number, or null for the usual one")
     return value

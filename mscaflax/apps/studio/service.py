@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from mscaflax.apps.blend import Blender
-from mscaflax.apps.explain import explanation, region_colours
+from mscaflax.apps.explain import explanation, region_colours, scales_with_regions
 from mscaflax.apps.inputs import MAX_PIXELS, Layout, pad_to_multiple
 from mscaflax.apps.studio.examples import closest_size, fit_layout, load_examples
 from mscaflax.data.images import Limits, read_label_map, read_photo
@@ -30,12 +30,14 @@ class Job:
       exemplars: 1 to MAX_EXEMPLARS mscaflax.apps.inputs.Exemplar.
       weights: one for each, as mscaflax.apps.blend.check_weights has them.
       seed: of the texture, 0 .. 2^32-1.
+      scale: whose attention is explained, 0 the finest; None leaves the choice to `explain`.
     """
 
     layout: np.ndarray
     exemplars: tuple
     weights: tuple[float, ...]
     seed: int
+    scale: int | None = None
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,13 @@ class Answer:
       picture: uint8 [h, w, 3] RGB.
       explanations: for each exemplar its mscaflax.apps.explain.Explanation; empty where the model has no
         regions.
+      scales: those whose attention can be explained, finest first.
       seconds: that it took.
     """
 
     picture: np.ndarray
     explanations: tuple
+    scales: tuple[int, ...]
     seconds: float
 
 
@@ -125,7 +129,7 @@ class Studio:
         1 it is the Synthesizer's.
 
         Raises:
-          UserError: as Blender; a model that has diverged.
+          UserError: as Blender; a model that has diverged; a scale without attention.
         """
         begin = time.perf_counter()
         label, valid = pad_to_multiple(job.layout, self.model.network.size_multiple, self.classes.num_classes)
@@ -133,14 +137,14 @@ class Studio:
         blender = self._blender(layout, job)
         picture = blender.mix(job.weights)
         seconds = time.perf_counter() - begin
-        try:
+        scales = scales_with_regions(blender.alignments[0])
+        explanations = ()
+        if scales or job.scale is not None:
             explanations = tuple(
-                explanation(self.model, alignments, layout, exemplar, picture)
+                explanation(self.model, alignments, layout, exemplar, picture, job.scale)
                 for alignments, exemplar in zip(blender.alignments, job.exemplars, strict=True)
             )
-        except UserError:
-            explanations = ()
-        return Answer(picture, explanations, seconds)
+        return Answer(picture, explanations, scales, seconds)
 
     def _blender(self, layout, job):
         """The last alignment is kept: the slider and the seed do not need a new one."""

@@ -48,9 +48,9 @@ export async function readExemplar(photo, label) {
   return exemplarOf(await ask("api/exemplar", { method: "POST", body: form }));
 }
 
-export function picture({ layout, exemplars, weights, seed }, signal) {
+export function picture({ layout, exemplars, weights, seed, scale }, signal) {
   const side = ({ width, height }) => ({ width, height });
-  const request = { layout: side(layout), exemplars: exemplars.map(side), weights, seed };
+  const request = { layout: side(layout), exemplars: exemplars.map(side), weights, seed, scale };
   const form = new FormData();
   form.append("request", JSON.stringify(request));
   form.append("layout", new Blob([layout.label]), "layout");

@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { drawLabel } from "./labels.js";
 import { Painter } from "./painter.js";
+import { RegionList } from "./regions.js";
 import { Renderer } from "./renderer.js";
 import { Result } from "./result.js";
 import { droppable, pathWeights, Slots } from "./slots.js";
@@ -58,11 +59,14 @@ async function start() {
   const classes = [...about.classes, "unlabelled"];
   $("model").textContent = `Model: ${about.model}`;
 
-  const checked = (file) => {
-    if (file.size > about.maxBytes - 100_000) {
-      throw new api.Refusal(`${file.name} has more than ${Math.floor(about.maxBytes / 2 ** 20)} MB: choose a smaller file.`);
-    }
-    return file;
+  /** Refuses files that are too large for one request, which has room for all of them together. */
+  const check = (...files) => {
+    const size = files.reduce((sum, file) => sum + file.size, 0);
+    if (size <= about.maxBytes - 100_000) return;
+    const limit = `more than ${Math.floor(about.maxBytes / 2 ** 20)} MB`;
+    const names = files.map((file) => file.name).join(" and ");
+    throw new api.Refusal(files.length > 1
+      ? `${names} together have ${limit}: choose smaller files.` : `${names} has ${limit}: choose a smaller file.`);
   };
 
   const painter = new Painter({
@@ -85,7 +89,8 @@ async function start() {
   const slots = new Slots({
     box: $("slots"), palette, most: about.maxExemplars, choose, fail,
     read: async (photo, label) => {
-      const found = await api.readExemplar(checked(photo), label && checked(label));
+      check(...[photo, label].filter(Boolean));
+      const found = await api.readExemplar(photo, label);
       say(null);
       return { ...found, name: found.guessed ? `${photo.name}, labels guessed by the segmenter` : photo.name };
     },
@@ -100,6 +105,12 @@ async function start() {
     canvas: $("picture"), over: $("picture-over"), source: $("source"), classes, overlays: () => slots.overlays,
   });
 
+  const regionList = new RegionList({
+    box: $("region-list"), scale: $("scale"), light: (k) => result.region(k), clear: () => result.clear(),
+  });
+  // Until one is chosen the studio takes the scale that it shows best.
+  let scale = null;
+
   const renderer = new Renderer({
     job: () => {
       const exemplars = slots.filled;
@@ -107,11 +118,12 @@ async function start() {
       if (!exemplars.length) return null;
       const weights = pathWeights(Number($("blend").value), exemplars.length);
       const { width, height, label } = painter.map;
-      return { layout: { width, height, label: label.slice() }, exemplars, weights, seed };
+      return { layout: { width, height, label: label.slice() }, exemplars, weights, seed, scale };
     },
     ask: api.picture,
     show: async (answer, job) => {
       await result.show(answer, job);
+      regionList.show(result.regions);
       $("picture-stage").style.setProperty("--aspect", answer.width / answer.height);
       const ms = answer.milliseconds;
       $("time").textContent = ms < 10_000 ? `${ms} ms` : `${Math.round(ms / 1000)} s, mostly compiling`;
@@ -120,6 +132,14 @@ async function start() {
       $("download").removeAttribute("aria-disabled");
       document.body.dataset.pictures = Number(document.body.dataset.pictures ?? 0) + 1;
       if (!$("message").classList.contains("note")) say(null);
+    },
+    none: () => {
+      result.empty();
+      regionList.show(null);
+      $("time").textContent = "";
+      URL.revokeObjectURL($("download").href);
+      $("download").removeAttribute("href");
+      $("download").setAttribute("aria-disabled", "true");
     },
     fail,
     wait: (waited) => {
@@ -171,7 +191,8 @@ async function start() {
   }
 
   async function openMap(file) {
-    const found = await api.readLayout(checked(file));
+    check(file);
+    const found = await api.readLayout(file);
     const { given, width, height } = found;
     const same = given.width === width && given.height === height;
     painter.replace(found);
@@ -237,6 +258,10 @@ async function start() {
   $("seed").addEventListener("input", () => renderer.change());
   $("dice").addEventListener("click", () => {
     $("seed").value = Math.floor(Math.random() * 10_000);
+    renderer.change();
+  });
+  $("scale").addEventListener("change", () => {
+    scale = Number($("scale").value);
     renderer.change();
   });
   $("crisp").addEventListener("change", () => $("picture-stage").classList.toggle("crisp", $("crisp").checked));

@@ -8,11 +8,12 @@ export class Renderer {
    * @param job returns what to ask for, or null where something is missing
    * @param ask (job, signal) => Promise of the answer
    * @param show (answer, job) => void
+   * @param none () => void, where something is missing: what was shown is no longer wanted
    * @param fail (error) => void
    * @param wait (milliseconds, or null when the waiting is over) => void
    */
-  constructor({ job, ask, show, fail, wait }) {
-    Object.assign(this, { job, ask, show, fail, wait });
+  constructor({ job, ask, show, none, fail, wait }) {
+    Object.assign(this, { job, ask, show, none, fail, wait });
     this.number = 0;
     this.running = null;
     this.timer = null;
@@ -40,6 +41,7 @@ export class Renderer {
   async run() {
     const job = this.job();
     if (!job) {
+      this.none();
       this.wait(null);
       return;
     }

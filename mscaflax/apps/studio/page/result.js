@@ -1,6 +1,7 @@
 // The picture, and the attention over it and over the photos.
 
 import { bytesOf } from "./api.js";
+import { described, percent } from "./regions.js";
 
 const ZOOM = 4;
 const VEIL = 0.8;
@@ -31,6 +32,13 @@ export class Result {
     Object.assign(this.over, { width: width * ZOOM, height: height * ZOOM });
     this.job = job;
     this.regions = answer.regions && unpacked(answer.regions);
+    this.clear();
+  }
+
+  /** Shows nothing. */
+  empty() {
+    Object.assign(this, { blob: null, job: null, regions: null });
+    wipe(this.canvas);
     this.clear();
   }
 
@@ -78,11 +86,11 @@ export class Result {
     wipe(this.over);
     this.mark(u, v);
     const best = shares.indexOf(Math.max(...shares));
-    const through = exemplars.map((found) => `${Math.round(found.gate[best] * 100)}\u00a0%`).join(" and ");
+    const through = exemplars.map((found) => percent(found.gate[best])).join(" and ");
     const { layout } = this.job;
     const x = Math.floor(u * layout.width), y = Math.floor(v * layout.height);
     const name = this.classes[layout.label[y * layout.width + x]];
-    this.source.textContent = `x ${x}, y ${y}, ${name}: region ${best + 1} feeds ${Math.round(shares[best] * 100)}\u00a0% `
+    this.source.textContent = `x ${x}, y ${y}, ${name}: region ${best + 1} feeds ${percent(shares[best])} `
       + `of this place; let through: ${through}.`;
   }
 
@@ -102,6 +110,20 @@ export class Result {
     }
     stretch(this.over, veil(heat, width, height));
     this.source.textContent = "Bright: what this place of the photo feeds.";
+  }
+
+  /** Lights up region k: in the photos where it looks, in the picture where it lands. */
+  region(k) {
+    const { width, height, assignment, exemplars } = this.regions;
+    const plane = (planes, size) => planes.subarray(k * size, (k + 1) * size);
+    const overlays = this.overlays();
+    exemplars.forEach((found, i) => {
+      if (!overlays[i]) return;
+      overlays[i].parentNode.classList.add("lit");
+      fit(overlays[i], veil(plane(found.attention, found.width * found.height), found.width, found.height));
+    });
+    stretch(this.over, veil(plane(assignment, width * height), width, height));
+    this.source.textContent = `Region ${described(this.regions, k)}.`;
   }
 
   mark(u, v) {

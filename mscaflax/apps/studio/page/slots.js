@@ -1,5 +1,6 @@
 // The exemplars: one to four places, each with a photo and its label map.
 
+import { Refusal } from "./api.js";
 import { drawLabel } from "./labels.js";
 
 const element = (name, properties = {}) => Object.assign(document.createElement(name), properties);
@@ -54,8 +55,8 @@ export class Slots {
   }
 
   /** Puts an exemplar into the active place. */
-  put(exemplar, said) {
-    this.places[this.active] = { exemplar, said };
+  put(exemplar) {
+    this.places[this.active] = { exemplar };
     this.render();
     this.changed();
   }
@@ -78,12 +79,15 @@ export class Slots {
     this.render();
     try {
       place.exemplar = await this.read(photo, label);
-      place.said = place.exemplar.guessed ? "Labels guessed by the segmenter" : "With its label map";
+      place.said = "";
     } catch (error) {
       this.fail(error);
       // The photo waits for a map where that is all that it lacks.
       if (!label && /segmenter/.test(error.message)) place.said = "Needs its label map";
-      else if (this.places[index] === place) this.places[index] = before;
+      else if (this.places[index] === place) {
+        before.said = error instanceof Refusal ? error.message : "";
+        this.places[index] = before;
+      }
     }
     this.render();
     this.changed();
@@ -121,7 +125,7 @@ export class Slots {
     this.droppable(slot, () => index);
     if (!place.exemplar) {
       const open = element("button", { type: "button", className: "add" });
-      open.textContent = place.said ?? "Drop a photo here, or click to choose one";
+      open.textContent = place.said || "Drop a photo here, or click to choose one";
       open.addEventListener("click", async () => {
         this.active = index;
         const files = await this.choose("photo");
@@ -154,7 +158,8 @@ export class Slots {
 
   foot(place, index) {
     const foot = element("div", { className: "foot" });
-    foot.append(element("span", { className: "quiet", textContent: place.exemplar?.name ?? place.said ?? "" }));
+    const said = [place.exemplar?.name, place.said].filter(Boolean).join(" · ");
+    foot.append(element("span", { className: "quiet", textContent: said }));
     if (place.photo) {
       const labels = element("button", { type: "button", textContent: "Labels…" });
       labels.setAttribute("aria-label", `Choose the label map of exemplar ${index + 1}`);
