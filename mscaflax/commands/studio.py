@@ -48,11 +48,14 @@ def run(args: argparse.Namespace) -> int:
 
     # Before the model is loaded: who waits should not learn then that the port is taken.
     with _listen(args.host, args.port) as listening:
+        from mscaflax.apps.studio.programs import keep_programs
         from mscaflax.apps.studio.server import THREAD_NAME, build_app
         from mscaflax.apps.studio.service import Studio
         from mscaflax.apps.synthesizer import Synthesizer
 
-        app = build_app(Studio(Synthesizer.from_workdir(args.workdir)), args.host)
+        studio = Studio(Synthesizer.from_workdir(args.workdir))
+        keep_programs()
+        app = build_app(studio, args.host)
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=1
         )

@@ -40,9 +40,9 @@ def test_a_taken_port(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_it_says_where_it_is_and_ends(tiny_run):
+def test_it_says_where_it_is_and_ends(tiny_run, tmp_path):
     command = [sys.executable, "-m", "mscaflax", "studio", f"--workdir={tiny_run}", "--port=0"]
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {"PYTHONUNBUFFERED": "1", "XDG_CACHE_HOME": str(tmp_path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as studio:
         try:
             line = studio.stdout.readline().decode()
