@@ -11,7 +11,8 @@ further model differs from the first, pair by pair with 95% bootstrap intervals 
 import argparse
 from pathlib import Path
 
-from study_tables import cell, is_sure, markdown
+from markdown_tables import cell, markdown
+from study_pairs import is_sure
 
 from mscaflax.data import scenes
 from mscaflax.data.inputs import SceneItem, scene_example

@@ -14,7 +14,8 @@ import json
 from pathlib import Path
 
 import numpy as np
-from study_tables import cell, is_sure, markdown, photos_of
+from markdown_tables import cell, markdown
+from study_pairs import is_sure, photos_of
 
 from mscaflax.evaluation.metrics import summarize
 

@@ -11,7 +11,8 @@ import argparse
 import json
 from pathlib import Path
 
-from study_tables import cell, distance_warnings, markdown, pick
+from markdown_tables import cell, markdown, pick
+from study_tables import distance_warnings
 
 from mscaflax.evaluation.overlap import BINS
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import study_pairs
 import study_plan
 import study_tables
 from run_scalars import read_scalars
@@ -126,9 +127,9 @@ def begin(workdir):
 def compared_values(values):
     """Of an evaluation's values.json, what runs are compared by pair by pair."""
     kept = {key: values[key] for key in ("pairs_sha256", "photos", "exemplars", "bins")}
-    for group, kinds in study_tables.PAIRED.items():
+    for group, kinds in study_pairs.PAIRED.items():
         kept[group] = {
-            kind: {metric: row[metric] for metric in study_tables.PAIRED_METRICS}
+            kind: {metric: row[metric] for metric in study_pairs.PAIRED_METRICS}
             for kind, row in values.get(group, {}).items()
             if kinds is None or kind in kinds
         }

@@ -27,7 +27,7 @@ def module(name):
         sys.path.remove(BENCHMARKS)
 
 
-plan, tables, study = (module(name) for name in ("study_plan", "study_tables", "study"))
+plan, tables, pairs, study = (module(name) for name in ("study_plan", "study_tables", "study_pairs", "study"))
 RUNS = plan.runs()
 
 
@@ -150,15 +150,15 @@ def pair_values(shift, pairs="a"):
 
 def test_differences_of_pairs_are_narrower_than_of_means():
     runs = [pair_values(0.0), pair_values(0.02)]
-    found = tables.paired(runs, [pair_values(0.11)], "truth", "random", "lpips_alex")
+    found = pairs.paired(runs, [pair_values(0.11)], "truth", "random", "lpips_alex")
     assert found["mean"] == pytest.approx(0.10) and found["low"] == pytest.approx(found["high"], abs=1e-6)
-    assert tables.paired(runs, [pair_values(0.11)], "overlap", "few", "psnr")["mean"] == pytest.approx(-0.10)
+    assert pairs.paired(runs, [pair_values(0.11)], "overlap", "few", "psnr")["mean"] == pytest.approx(-0.10)
     # Of a photo's own patches alone exemplars are not other photos.
-    assert tables.photos_of(runs[0], "metrics", "cross")[1] is None
-    targets, exemplars = tables.photos_of(runs[0], "overlap", "few")
+    assert pairs.photos_of(runs[0], "metrics", "cross")[1] is None
+    targets, exemplars = pairs.photos_of(runs[0], "overlap", "few")
     assert targets.tolist() == list(range(40)) and exemplars.tolist() == [*range(1, 40), 0]
     with pytest.raises(UserError, match="different pairs"):
-        tables.paired(runs, [pair_values(0.0, "b")], "truth", "random", "psnr")
+        pairs.paired(runs, [pair_values(0.0, "b")], "truth", "random", "psnr")
 
 
 def test_a_star_needs_all_seeds_of_one_sign():
@@ -167,14 +167,14 @@ def test_a_star_needs_all_seeds_of_one_sign():
         "gap": dict(enumerate([pair_values(0.09), pair_values(0.01)])),
         "vae": dict(enumerate([pair_values(0.09), pair_values(-0.01)])),
     }
-    found = {row[0]: row[2] for row in rows("\n".join(tables.differences(values, ["gap", "vae"])))}
+    found = {row[0]: row[2] for row in rows("\n".join(pairs.differences(values, ["gap", "vae"])))}
     assert found["gap against msca"] == "+0.0500 (+0.0500 to +0.0500) * [+0.0900, +0.0100]"
     assert found["vae against msca"] == "+0.0400 (+0.0400 to +0.0400) [+0.0900, -0.0100]"
 
 
 def test_only_seeds_that_both_have_are_compared():
     values = {"msca": dict(enumerate([pair_values(0.0), pair_values(0.02)])), "gap": {1: pair_values(0.11)}}
-    found = {row[0]: row[1:] for row in rows("\n".join(tables.differences(values, ["msca", "gap", "vae"])))}
+    found = {row[0]: row[1:] for row in rows("\n".join(pairs.differences(values, ["msca", "gap", "vae"])))}
     assert found["gap against msca"][0] == "1" and found["gap against msca"][1].startswith("+0.0900 (")
     assert found["msca, seed 1 against seed 0"][1].startswith("+0.0200 (")
     assert not any("vae" in name for name in found)
