@@ -4,10 +4,10 @@ mscaflax prepare --name=scenes --data_dir=runs/data
 python benchmarks/topologies.py [--data_dir=runs/data] [--output=docs/topologies.json]
 
 Each topology (processes x CPU devices of each) trains a toy network for the same 20 steps from the same
-global batches, with SGD and with the shipped Adam: data parallel, and with parameters shared (fsdp) by two
-devices of a process, and by all eight, which belong to several. Then, with SGD, each topology goes on from
-step 10 with the checkpoint of each other one; with Adam, with that of one other. A table on stdout, row by
-row, JSON on request; the exit status is 1 where a number is beyond its limit.
+global batches, with SGD and with the shipped Adam: data parallel, and with parameters shared (fsdp) by all
+eight devices, of whatever process. Then, with SGD, each topology goes on from step 10 with the checkpoint of
+each other one, one of the two with shared parameters; with Adam, with that of one other. A table on stdout,
+row by row, JSON on request; the exit status is 1 where a number is beyond its limit.
 
 losses: the largest relative difference from 1x1 of any step's losses. parameters: of the two networks, the
 norm of the difference over that of the parameters, the larger. worst array: of any single array.
@@ -29,7 +29,7 @@ from run_scalars import read_scalars
 
 ROOT = Path(__file__).parents[1]
 TOPOLOGIES = ((1, 1), (1, 8), (2, 4), (4, 2))
-SHARED_BY = (1, 2, 8)  # config.mesh.fsdp
+SHARED_BY = (1, 8)  # config.mesh.fsdp
 STEPS, HALF = 20, 10
 # Of SGD, small: with gradients of norm 100 a larger one amplifies rounding as Adam does.
 RATES = {"sgd": (5e-6, 1e-4), "adam": (2e-4, 4e-4)}
@@ -161,9 +161,12 @@ def main():
                     workdir = root / name(topology, optimizer, fsdp)
                     train(workdir, topology, optimizer, fsdp, options)
                     rows.append(show(workdir, reference, topology, optimizer, fsdp, "step 0"))
-            for donor, topology in resumptions(optimizer):
-                # What all devices shared is cut anew, for pairs of them or for one that has it whole.
-                had, fsdp = (1 if one == (1, 1) else shared for one, shared in ((donor, 8), (topology, 2)))
+            for index, (donor, topology) in enumerate(resumptions(optimizer)):
+                # What all shared becomes whole, or what was whole is shared by all.
+                ways = SHARED_BY if index % 2 else SHARED_BY[::-1]
+                had, fsdp = (
+                    1 if at == (1, 1) else way for at, way in zip((donor, topology), ways, strict=True)
+                )
                 workdir = root / f"{name(topology, optimizer, fsdp)}-of-{donor[0]}x{donor[1]}"
                 shutil.copytree(root / name(donor, optimizer, had), workdir)
                 shutil.rmtree(workdir / "checkpoints" / str(STEPS))
