@@ -126,6 +126,8 @@ def fuzz(count, seed, workdir, client, root, *, limit=LIMIT, cases=COMMAND_CASES
                 times.append((time.perf_counter() - begin, name))
             row = outcomes.setdefault(kind, {})
             row[status] = row.get(status, 0) + 1
+            if index % 100 == 99:
+                print(f"{index + 1} of {count} cases, {len(failures)} failed", file=sys.stderr)
     assert not failures, "\n".join(failures)
     return outcomes, max(times)
 
