@@ -53,7 +53,8 @@ def train(workdir, topology, optimizer, fsdp, options, steps=STEPS):
         f"--config.data.data_dir={options.data_dir}", f"--config.train.steps={steps}",
         "--config.train.batch_size=16", "--config.train.log_every=1",
         f"--config.train.checkpoint_every={HALF}",
-        f"--config.train.health_every={STEPS}", f"--config.train.sample_every={STEPS}",
+        # Nothing but the training: health and samples have programs of their own.
+        "--config.train.health_every=0", "--config.train.sample_every=0",
         "--config.model.generator_channels=(8,8,16,48,48)",  # so that some arrays are worth splitting
         # Instance normalization over the four positions of the coarsest scale amplifies rounding.
         "--config.model.normalization=position",
