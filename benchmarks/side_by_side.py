@@ -16,12 +16,12 @@ from study_tables import distance_warnings
 
 from mscaflax.evaluation.overlap import BINS
 
-REAL, CEILING = "real", "ceiling"
+REAL, TRUE_ANSWERS = "real", "true_answers"
 # What the judges say of the real pictures, and of the true answers: the measure of the outputs.
 MEASURES = {
     REAL: "the real pictures",
-    f"{CEILING} retrieved": "the true answers to retrieved",
-    f"{CEILING} random": "the true answers to random",
+    f"{TRUE_ANSWERS} retrieved": "the true answers to retrieved",
+    f"{TRUE_ANSWERS} random": "the true answers to random",
 }
 KINDS = {
     "cross": "the other patch",
@@ -53,7 +53,7 @@ DISTANCES = {
 def columns_of(kind, networks):
     """(title, paths in metrics.json, format) of every metric of one kind of exemplar, bin or measure."""
     group = "overlap" if kind in BINS else "truth"
-    metrics, _, of = kind.rpartition(" ") if kind.startswith(CEILING) else ("metrics", "", kind)
+    metrics, _, of = kind.rpartition(" ") if kind.startswith(TRUE_ANSWERS) else ("metrics", "", kind)
     found = []
     for title, name, form in REFERENCE:
         # Against the true picture where one is known, else against the photo itself.

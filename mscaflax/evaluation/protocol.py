@@ -84,9 +84,9 @@ class Evaluation:
       truth: by kind of exemplar: n, known_pixels (the share of pixels whose class occurs in the exemplar) and
         the full-reference metrics against the true answer, over all pixels and, `masked_`, over those alone.
         None where the truth is not known.
-      ceiling: by kind of foreign exemplar: n, style_relevance and semantic_consistency of the true answers,
-        which are the measure of the outputs' own: the latter is taken against the target, which has another
-        style. None where the truth is not known, or without VGG-16.
+      true_answers: by kind of foreign exemplar: n, style_relevance and semantic_consistency of the true
+        answers, which are the measure of the outputs' own: the latter is taken against the target, which has
+        another style. None where the truth is not known, or without VGG-16.
       swap: the swap test of the outputs, the real patches and, where it is known, the truth, see
         `summarize_swaps`. None without triples.
       distances: by kind of exemplar and extractor, see `mscaflax.evaluation.distances`. None for one
@@ -102,7 +102,7 @@ class Evaluation:
     metrics: dict[str, dict[str, Any]]
     real: dict[str, Any]
     truth: dict[str, dict[str, Any]] | None
-    ceiling: dict[str, dict[str, Any]] | None
+    true_answers: dict[str, dict[str, Any]] | None
     swap: dict[str, dict[str, Any]] | None
     distances: dict[str, dict[str, Any]] | None
     segmentation: dict[str, Any] | None
@@ -176,7 +176,7 @@ def evaluate(
     for kind in OWN_KINDS:
         scores[kind] |= {name: x for name, x in exact[kind].items() if not name.startswith("masked_")}
     answers = {kind: truth[kind] for kind in FOREIGN_KINDS if truth is not None and kind in outputs}
-    ceiling: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in answers}
+    true_answers: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in answers}
     if judges.vgg is not None:
         images = outputs | {f"truth of {kind}": x for kind, x in answers.items()}
         chosen = exemplars | {f"truth of {kind}": exemplars[kind] for kind in answers}
@@ -185,7 +185,7 @@ def evaluate(
         semantics = likeness.semantic_consistencies(judges.vgg, targets, labels, images, num_classes, **walk)
         for row, place in [
             *((scores[kind], kind) for kind in outputs),
-            *((ceiling[kind], f"truth of {kind}") for kind in answers),
+            *((true_answers[kind], f"truth of {kind}") for kind in answers),
         ]:
             row |= {"style_relevance": styles[place], "semantic_consistency": semantics[place]}
 
@@ -207,7 +207,7 @@ def evaluate(
         metrics=rows(scores),
         real=real,
         truth=None if truth is None else rows(known_scores),
-        ceiling=rows(ceiling) if answers and judges.vgg is not None else None,
+        true_answers=rows(true_answers) if answers and judges.vgg is not None else None,
         swap=_swap_test(pairs, made, truth or {}, num_classes, seed),
         distances=_distances(targets, outputs, judges.extractors, seed, walk),
         segmentation=segmentation,

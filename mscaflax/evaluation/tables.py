@@ -86,14 +86,15 @@ def _main(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _ceiling(ceiling: Mapping[str, Any] | None) -> list[str]:
-    if ceiling is None:
+def _true_answers(true_answers: Mapping[str, Any] | None) -> list[str]:
+    if true_answers is None:
         return []
-    names = _found(ceiling, _METRICS)
-    rows = [[_KINDS[kind], str(row["n"]), *_metric_cells(row, names)] for kind, row in ceiling.items()]
+    names = _found(true_answers, _METRICS)
+    rows = [[_KINDS[kind], str(row["n"]), *_metric_cells(row, names)] for kind, row in true_answers.items()]
     return [
         "",
-        "What the true answers themselves have: more is not to be expected of an output.",
+        "What the true answers themselves have, the measure of the outputs' values. More style relevance "
+        "than theirs is tone that an output takes over although its layout would have another one.",
         *_table(["exemplar", "n", *(_METRICS[name][0] for name in names)], rows),
     ]
 
@@ -220,7 +221,7 @@ def table(report: Mapping[str, Any], workdir: str) -> str:
     lines = [
         *([] if guesser is None else _guessed(guesser)),
         *_main(report),
-        *_ceiling(report["ceiling"]),
+        *_true_answers(report["true_answers"]),
         *_truth(report["truth"]),
         *_overlap(report["overlap"]),
         *_swap(report["swap"]),

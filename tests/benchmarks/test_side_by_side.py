@@ -21,7 +21,7 @@ def numbers(shift=0.0, pairs="a"):
         "metrics": {"cross": {"n": 7, "psnr": mean(11.0)}, "random": {"n": 7, "style_relevance": mean(0.5)}},
         "truth": {"random": {"psnr": mean(22.0)}},
         "overlap": {"under a third": {"n": 3, "psnr": mean(33.0)}},
-        "ceiling": {"random": {"n": 7, "style_relevance": mean(0.75)}},
+        "true_answers": {"random": {"n": 7, "style_relevance": mean(0.75)}},
         "segmentation": {"real": {"mean_iou": {"mean": 0.5, "low": 0.25, "high": 0.75}}}
         | {"cross": {"mean_iou": mean(0.25)}},
         "distances": {"random": {"vgg16": {"frechet": 44.0 + shift, "warning": "too few images"}}},
@@ -51,7 +51,12 @@ def test_every_kind_and_metric_has_its_cell(script):
 
 
 def test_a_photo_has_no_truth_and_a_metric_may_have_its_interval(script):
-    photo = copy.deepcopy(numbers()) | {"truth": None, "ceiling": None, "overlap": None, "distances": None}
+    photo = copy.deepcopy(numbers()) | {
+        "truth": None,
+        "true_answers": None,
+        "overlap": None,
+        "distances": None,
+    }
     table = script.table({"one": photo}, intervals=True)
     assert "| the other patch: one | 7 | 11.00 (10.00–12.00) | – | 0.250 (-0.750–1.250) |" in table
     assert not any("22.00" in line for line in table)

@@ -117,15 +117,15 @@ def test_the_truth_is_judged_perfect(scene_pairs, truth, judges):
     assert found.truth["self"]["known_pixels"]["mean"] > 0.95
     assert found.swap["outputs"] == found.swap["truth"] and found.swap["truth"]["all"]["mean"] > 0.8
     # Outputs that are the truth have what the truth has; worse ones do not change that.
-    assert found.ceiling == {kind: found.metrics[kind] for kind in ("retrieved", "random")}
-    assert 0.5 < found.ceiling["random"]["semantic_consistency"]["mean"] < 0.99
+    assert found.true_answers == {kind: found.metrics[kind] for kind in ("retrieved", "random")}
+    assert 0.5 < found.true_answers["random"]["semantic_consistency"]["mean"] < 0.99
     noise = np.random.default_rng(0)
     noisy = Oracle.of(
         scene_pairs, truth, lambda answer, *_: noise.integers(256, size=answer.shape, dtype="u1")
     )
     worse = run(noisy, scene_pairs, truth, judges)
-    assert worse.ceiling == found.ceiling
-    for kind, row in worse.ceiling.items():
+    assert worse.true_answers == found.true_answers
+    for kind, row in worse.true_answers.items():
         for metric in ("style_relevance", "semantic_consistency"):
             assert worse.metrics[kind][metric]["mean"] < row[metric]["mean"]
 
