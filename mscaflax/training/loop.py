@@ -214,7 +214,9 @@ class _Run:
             drawing = not stopping and _is_due(step, settings.sample_every, last)
             saving = last or step % settings.checkpoint_every == 0
             # No signal is heard while a program is compiled, and whoever sent it may not wait that long.
-            saving |= self._compiles("health", measuring) or self._compiles("grid", drawing)
+            due = {name for name, runs in (("health", measuring), ("grid", drawing)) if runs}
+            saving |= not due <= self._compiled
+            self._compiled |= due
             if saving or measuring or drawing:
                 self._check_finite()  # so that the steps in flight are done, and in the steps' time
             began = time.perf_counter()
@@ -233,13 +235,6 @@ class _Run:
             on_step(step, numbers)
         self._checkpoints.wait()
         return step, stop.signal if step < settings.steps else None
-
-    def _compiles(self, program, runs):
-        """Whether this is the first time that a program runs."""
-        first = runs and program not in self._compiled
-        if first:
-            self._compiled.add(program)
-        return first
 
     def _flush(self, step, batches):
         """Writes the means since the last call; raises UserError at the first loss that is not finite."""
