@@ -36,6 +36,7 @@ LONGEST_FIRST = [
     "test_main_job.py",
     "training/test_loop.py",
     "training/test_faults.py",
+    "training/test_signals.py",
     "training/test_processes.py",
     "training/test_segmenter.py",
     "training/test_step.py",
