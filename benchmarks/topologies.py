@@ -1,13 +1,19 @@
 """The same training on 1, 2 and 4 processes of this machine: what changes but rounding?
 
 mscaflax prepare --name=scenes --data_dir=runs/data
-python benchmarks/topologies.py [--data_dir=runs/data] [--output=docs/topologies.json]
+python benchmarks/topologies.py [--setting adam] [--data_dir=runs/data] [--output=docs/topologies.json]
 
 Each topology (processes x CPU devices of each) trains a toy network for the same 20 steps from the same
-global batches, with SGD and with the shipped Adam: data parallel, and with parameters shared (fsdp) by all
-eight devices, of whatever process. Then, with SGD, each topology goes on from step 10 with the checkpoint of
-each other one, one of the two with shared parameters; with Adam, with that of one other. A table on stdout,
-row by row, JSON on request; the exit status is 1 where a number is beyond its limit.
+global batches: data parallel, and with parameters shared (fsdp) by all eight devices, of whatever process.
+Then each goes on from step 10 with the checkpoint of another, one of the two with shared parameters. A table
+on stdout, row by row, JSON on request; the exit status is 1 where a number is beyond its limit. Settings:
+
+sgd: descent, so slow that an update does not amplify rounding; every pair of topologies resumes.
+adam: the shipped Adam at a tenth of its rates.
+adam-shipped: at its rates, the losses without a limit; nothing resumes.
+
+A row "in two parts" is the yardstick: one device that adds up each batch in two parts (train.accumulate=2),
+which changes nothing but rounding either.
 
 losses: the largest relative difference from 1x1 of any step's losses. parameters: of the two networks, the
 norm of the difference over that of the parameters, the larger. worst array: of any single array.
@@ -31,8 +37,12 @@ ROOT = Path(__file__).parents[1]
 TOPOLOGIES = ((1, 1), (1, 8), (2, 4), (4, 2))
 SHARED_BY = (1, 8)  # config.mesh.fsdp
 STEPS, HALF = 20, 10
-# Of SGD, small: with gradients of norm 100 a larger one amplifies rounding as Adam does.
-RATES = {"sgd": (5e-6, 1e-4), "adam": (2e-4, 4e-4)}
+# Kind and rates. Of SGD, small: with gradients of norm 100 a larger one amplifies rounding as Adam does.
+SETTINGS = {
+    "sgd": ("sgd", 5e-6, 1e-4),
+    "adam": ("adam", 2e-5, 4e-5),
+    "adam-shipped": ("adam", 2e-4, 4e-4),
+}
 # Relative differences. Plain descent carries rounding along: one unit in the last place for each step. Adam
 # without a first moment amplifies it wherever a gradient is close to zero, so that only its losses are held.
 ROUNDING = STEPS * float(np.finfo(np.float32).eps)
@@ -40,35 +50,36 @@ ROUNDING = STEPS * float(np.finfo(np.float32).eps)
 LIMITS = {
     "sgd": {"losses": 1e-3, "parameters": ROUNDING, "worst array": 1e-2},
     "adam": {"losses": 1e-3},
+    "adam-shipped": {},
 }
 
 COLUMNS = ("losses", "parameters", "worst array")
 
 
-def train(workdir, topology, optimizer, fsdp, options, steps=STEPS):
+def train(workdir, topology, setting, fsdp, options, parts=1):
     """Trains in a workdir, or goes on there."""
-    processes, devices = topology
+    (processes, devices), (optimizer, generator_rate, discriminator_rate) = topology, SETTINGS[setting]
     arguments = [
         "--config=tiny", f"--workdir={workdir}", f"--cpu_devices={devices}",
-        f"--config.data.data_dir={options.data_dir}", f"--config.train.steps={steps}",
+        f"--config.data.data_dir={options.data_dir}", f"--config.train.steps={STEPS}",
         "--config.train.batch_size=16", "--config.train.log_every=1",
-        f"--config.train.checkpoint_every={HALF}",
+        f"--config.train.checkpoint_every={HALF}", f"--config.train.accumulate={parts}",
         # Nothing but the training: health and samples have programs of their own.
         "--config.train.health_every=0", "--config.train.sample_every=0",
         "--config.model.generator_channels=(8,8,16,48,48)",  # so that some arrays are worth splitting
         # Instance normalization over the four positions of the coarsest scale amplifies rounding.
         "--config.model.normalization=position",
-        f"--config.optimizer.kind={optimizer}", f"--config.optimizer.generator_rate={RATES[optimizer][0]}",
-        f"--config.optimizer.discriminator_rate={RATES[optimizer][1]}", f"--config.mesh.fsdp={fsdp}",
+        f"--config.optimizer.kind={optimizer}", f"--config.optimizer.generator_rate={generator_rate}",
+        f"--config.optimizer.discriminator_rate={discriminator_rate}", f"--config.mesh.fsdp={fsdp}",
     ]  # fmt: skip
     program = [sys.executable, ROOT / "launch/local.py", str(processes), "train", *arguments]
     done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
-        sys.exit(f"{name(topology, optimizer, fsdp)} failed:\n{done.stderr[-3000:]}")
+        sys.exit(f"{name(topology, setting, fsdp)} failed:\n{done.stderr[-3000:]}")
 
 
-def name(topology, optimizer, fsdp):
-    return f"{topology[0]}x{topology[1]}-{optimizer}-fsdp{fsdp}"
+def name(topology, setting, fsdp):
+    return f"{topology[0]}x{topology[1]}-{setting}-fsdp{fsdp}"
 
 
 def parameters(workdir, step=STEPS):
@@ -126,7 +137,7 @@ def distance(one, other):
 
 def beyond(row):
     """The numbers of a row that are beyond their limits, NaN too: {name: limit}."""
-    return {key: limit for key, limit in LIMITS[row["optimizer"]].items() if not row[key] <= limit}
+    return {key: limit for key, limit in LIMITS[row["setting"]].items() if not row[key] <= limit}
 
 
 def check_that_it_trains(reference):
@@ -144,57 +155,62 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--data_dir", default="runs/data")
+    parser.add_argument("--setting", choices=SETTINGS, nargs="+", default=SETTINGS, help="default: all")
     parser.add_argument("--output", help="JSON file of all numbers")
     options = parser.parse_args()
     options.data_dir = str(Path(options.data_dir).absolute())
     rows = []
     with tempfile.TemporaryDirectory(prefix="topologies-") as folder:
         root = Path(folder)
-        titles = ["optimizer", "fsdp", "processes x devices", "begins with", *COLUMNS, "beyond"]
+        titles = ["setting", "fsdp", "processes x devices", "begins with", *COLUMNS, "beyond"]
         print(f"| {' | '.join(titles)} |")
         print(f"|{' --- |' * 4}{' ---: |' * len(COLUMNS)} --- |", flush=True)
-        for optimizer in RATES:
-            reference = root / name((1, 1), optimizer, 1)
-            train(reference, (1, 1), optimizer, 1, options)
+        for setting in options.setting:
+            reference = root / name((1, 1), setting, 1)
+            train(reference, (1, 1), setting, 1, options)
             check_that_it_trains(reference)
+            workdir = root / f"{reference.name}-in-parts"
+            train(workdir, (1, 1), setting, 1, options, parts=2)
+            rows.append(show(workdir, reference, (1, 1), setting, 1, "step 0, in two parts"))
             for fsdp in SHARED_BY:
                 for topology in TOPOLOGIES[1:]:
-                    workdir = root / name(topology, optimizer, fsdp)
-                    train(workdir, topology, optimizer, fsdp, options)
-                    rows.append(show(workdir, reference, topology, optimizer, fsdp, "step 0"))
-            for index, (donor, topology) in enumerate(resumptions(optimizer)):
+                    workdir = root / name(topology, setting, fsdp)
+                    train(workdir, topology, setting, fsdp, options)
+                    rows.append(show(workdir, reference, topology, setting, fsdp, "step 0"))
+            for index, (donor, topology) in enumerate(resumptions(setting)):
                 # What all shared becomes whole, or what was whole is shared by all.
                 ways = SHARED_BY if index % 2 else SHARED_BY[::-1]
                 had, fsdp = (
                     1 if at == (1, 1) else way for at, way in zip((donor, topology), ways, strict=True)
                 )
-                workdir = root / f"{name(topology, optimizer, fsdp)}-of-{donor[0]}x{donor[1]}"
-                shutil.copytree(root / name(donor, optimizer, had), workdir)
+                workdir = root / f"{name(topology, setting, fsdp)}-of-{donor[0]}x{donor[1]}"
+                shutil.copytree(root / name(donor, setting, had), workdir)
                 shutil.rmtree(workdir / "checkpoints" / str(STEPS))
                 shutil.rmtree(workdir / "tensorboard")
-                train(workdir, topology, optimizer, fsdp, options)
+                train(workdir, topology, setting, fsdp, options)
                 start = f"step {HALF} of {donor[0]}x{donor[1]}, fsdp {had}"
-                rows.append(show(workdir, reference, topology, optimizer, fsdp, start))
+                rows.append(show(workdir, reference, topology, setting, fsdp, start))
                 shutil.rmtree(workdir)
     if options.output:
         Path(options.output).write_text(json.dumps(rows, indent=1) + "\n")
     return 1 if any(map(beyond, rows)) else 0
 
 
-def resumptions(optimizer):
-    """(who wrote the checkpoint, who goes on): each of the others for each, or the next one alone."""
-    if optimizer == "sgd":
+def resumptions(setting):
+    """(who wrote the checkpoint, who goes on): each of the others for each, the next one alone, or none."""
+    if setting == "sgd":
         return list(itertools.permutations(TOPOLOGIES, 2))
-    return [(TOPOLOGIES[index - 1], topology) for index, topology in enumerate(TOPOLOGIES)]
+    following = [(TOPOLOGIES[index - 1], topology) for index, topology in enumerate(TOPOLOGIES)]
+    return following if setting == "adam" else []
 
 
-def show(workdir, reference, topology, optimizer, fsdp, start):
+def show(workdir, reference, topology, setting, fsdp, start):
     """Prints and returns a row of the table."""
-    row = {"optimizer": optimizer, "fsdp": fsdp, "processes": topology[0], "devices": topology[1]}
+    row = {"setting": setting, "fsdp": fsdp, "processes": topology[0], "devices": topology[1]}
     row |= {"start": start} | compare(workdir, reference)
     excess = ", ".join(f"{key} > {limit:.1e}" for key, limit in beyond(row).items())
     print(
-        f"| {optimizer} | {fsdp} | {topology[0]}x{topology[1]} | {start} "
+        f"| {setting} | {fsdp} | {topology[0]}x{topology[1]} | {start} "
         f"| {' | '.join(f'{row[column]:.1e}' for column in COLUMNS)} | {excess} |",
         flush=True,
     )

@@ -1,6 +1,7 @@
 """Convolutions whose border is the repeated edge, of one map or of several that count as one.
 
-Axes: b batch, h w positions, c and n channels in and out. `valid` as of `mscaflax.nets.layers`.
+Axes: b batch, h w positions, c and n channels in and out. `valid` as of `mscaflax.nets.layers`; `folded` maps
+as of `mscaflax.nets.folding`.
 """
 
 import functools
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mscaflax.nets.folding import fold, fold_kernel, fold_vector, unfold
 from mscaflax.nets.small_maps import convolve_by_product, is_small
 
 
@@ -50,9 +52,9 @@ class Kernel(nn.Module):
         return kernel, self.param("bias", nn.initializers.zeros_init(), self.shape[-1:], jnp.float32)
 
 
-def split_kernel(kernel, maps):
+def split_kernel(kernel, maps, folded=False):
     """The parts of a kernel [..., c, n] that belong to each of several maps with c channels together."""
-    ends = np.cumsum([x.shape[-1] for x in maps])[:-1]
+    ends = np.cumsum([x.shape[-1] // (2 if folded else 1) for x in maps])[:-1]
     return jnp.split(kernel, ends, axis=-2)
 
 
@@ -74,24 +76,29 @@ class EdgeConv(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, *maps, valid=None):
+    def __call__(self, *maps, valid=None, folded=False):
         """Maps [b, h, w, c], whose channels count as one after the other → [b, h/stride, w/stride, features].
 
-        `valid` as of `mscaflax.nets.layers`.
+        With `folded`, and `valid` None, the maps are folded, and with stride 1 so is the result.
         """
-        channels = sum(x.shape[-1] for x in maps)
+        channels = sum(x.shape[-1] for x in maps) // (2 if folded else 1)
         kernel, bias = Kernel((3, 3, channels, self.features), self.use_bias, self.kernel_init, name="conv")()
         y = 0
         # The sum of their convolutions, not that of one long map, which would be a copy.
-        for x, part in zip(maps, split_kernel(kernel.astype(self.dtype), maps), strict=True):
-            y = y + edge_conv(x.astype(self.dtype), part, self.stride, valid)
-        return y if bias is None else y + bias.astype(self.dtype).reshape(1, 1, 1, -1)
+        for x, part in zip(maps, split_kernel(kernel.astype(self.dtype), maps, folded), strict=True):
+            y = y + edge_conv(x.astype(self.dtype), part, self.stride, valid, folded)
+        if bias is None:
+            return y
+        bias = bias.astype(self.dtype)
+        return y + (fold_vector(bias) if folded and self.stride == 1 else bias).reshape(1, 1, 1, -1)
 
 
-def edge_conv(x, kernel, stride=1, valid=None):
+def edge_conv(x, kernel, stride=1, valid=None, folded=False):
     """3×3 convolution of [b, h, w, c] over a border that repeats the edge: [b, h/stride, w/stride, n]."""
     if valid is None and 1 not in x.shape[1:3]:
-        return edge_convolution(x, kernel, stride)
+        return edge_convolution(x, kernel, stride, folded)
+    if folded:
+        raise ValueError(f"a folded map has no padding and at least two folded columns, got {x.shape}")
     return convolve_padded(pad_by_edge(x, valid), kernel, stride)
 
 
@@ -103,8 +110,8 @@ def convolve_padded(x, kernel, stride):
     return x[:, 1:-1, 1:-1] if stride == 1 else x[:, 1:, 1:]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def edge_convolution(x, kernel, stride=1):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def edge_convolution(x, kernel, stride=1, folded=False):
     """3×3 convolution whose border is the repeated edge: but for rounding, `convolve_padded(pad_by_edge(x))`.
 
     A map with a border is a copy, which costs more than half of the convolution's own traffic on a TPU:
@@ -112,41 +119,58 @@ def edge_convolution(x, kernel, stride=1):
     computed again from strips with a border. What follows takes them in the pass that reads the map.
 
     Args:
-      x: [b, h, w, c], h and w at least 2.
+      x: [b, h, w, c], h and w at least 2; or the same folded, [b, h, w/2, 2c], w at least 4.
       kernel: [3, 3, c, n].
       stride: 1 or 2; with 2, h and w are even.
+      folded: whether x is, and with stride 1 the result.
 
     Returns:
-      [b, h/stride, w/stride, n].
+      [b, h/stride, w/stride, n], with stride 1 folded as x is.
     """
     lines = {}
     for border in _borders(stride):
-        strip = convolve_padded(pad_by_edge(_strip(x, border, 2)), kernel, stride)
-        lines[border] = _strip(strip, border, 1)
-    return _with_border(_convolve(x, kernel, stride), lines)
+        # A folded column's second half needs the column behind it.
+        width = 4 if folded and stride == 1 and border[0] == 2 else 2
+        strip = _outermost(x, border, width, folded)
+        strip = convolve_padded(pad_by_edge(strip), kernel, stride)
+        lines[border] = _line(strip, border, folded and stride == 1)
+    return _with_border(_convolve_map(x, kernel, stride, folded), lines)
 
 
-def _edge_convolution_forward(x, kernel, stride):
-    return edge_convolution(x, kernel, stride), (x, kernel)
+def _edge_convolution_forward(x, kernel, stride, folded):
+    return edge_convolution(x, kernel, stride, folded), (x, kernel)
 
 
-def _edge_convolution_backward(stride, saved, y_gradient):
+def _edge_convolution_backward(stride, folded, saved, y_gradient):
     x, kernel = saved
-    if is_small(x):
+    if is_small(x) and not folded:
         # Of the gradient alone: a model exported for maps of any size has to give what this one gives, and
         # instance normalization of few positions amplifies how a sum is rounded.
         product = functools.partial(convolve_by_product, stride=stride)
         return jax.vjp(lambda x, kernel: product(pad_by_edge(x), kernel), x, kernel)[1](y_gradient)
     # By hand, so that here, too, the border is added in one pass: JAX would add padded maps.
-    _, pull = jax.vjp(functools.partial(_convolve, stride=stride), x, kernel)
+    _, pull = jax.vjp(functools.partial(_convolve_map, stride=stride, folded=folded), x, kernel)
     x_gradient, kernel_gradient = pull(y_gradient)
-    lines = {border: _gradient_line(y_gradient, kernel, stride, border) for border in _borders(stride)}
-    _, pull = jax.vjp(functools.partial(_edge_terms, _edges(x, stride), stride), kernel)
-    (of_edges,) = pull(_edges(y_gradient, stride))
+    lines = {
+        border: _gradient_line(y_gradient, kernel, stride, border, folded) for border in _borders(stride)
+    }
+    _, pull = jax.vjp(functools.partial(_edge_terms, _edges(x, stride, folded), stride), kernel)
+    (of_edges,) = pull(_edges(y_gradient, stride, folded and stride == 1))
     return _with_border(x_gradient, lines), kernel_gradient + of_edges
 
 
 edge_convolution.defvjp(_edge_convolution_forward, _edge_convolution_backward)
+
+
+def _convolve_map(x, kernel, stride, folded):
+    """Convolution of a whole map, folded or not, with zeros around it."""
+    if not folded:
+        return _convolve(x, kernel, stride)
+    kernel, columns = fold_kernel(kernel, stride)
+    rows = (1, 1) if stride == 1 else (1, 0)
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, 1), (rows, columns), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
 
 
 def _convolve(x, kernel, stride, padding=None):
@@ -174,6 +198,20 @@ def _strip(x, border, width):
     return jax.lax.slice_in_dim(x, first, first + width, axis=axis)
 
 
+def _outermost(x, border, width, folded):
+    """The `width` lines next to a border, of a map that may be folded: not folded."""
+    if folded:
+        x = unfold(_strip(x, border, width if border[0] == 1 else -(-width // 2)))
+    return _strip(x, border, width)
+
+
+def _line(strip, border, folded):
+    """What a map has at a border in place of one line, folded or not, from an unfolded strip."""
+    if not folded:
+        return _strip(strip, border, 1)
+    return fold(_strip(strip, border, border[0]))  # one row, or two columns
+
+
 def _with_border(x, lines):
     """A map with other outermost lines, {border: one line}."""
     for (axis, end), line in lines.items():
@@ -182,10 +220,13 @@ def _with_border(x, lines):
     return x
 
 
-def _gradient_line(y_gradient, kernel, stride, border):
+def _gradient_line(y_gradient, kernel, stride, border, folded):
     """The line of x's gradient at a border, from those lines of y's that depend on it."""
     axis, end = border
-    strip = _strip(y_gradient, border, 3 - stride)
+    # Of a folded column the second half is wanted, too, which depends on one line more.
+    halves = folded and axis == 2
+    width = (4 if halves else 2) if stride == 1 else (2 if halves else 1)
+    strip = _outermost(y_gradient, border, width, folded and stride == 1)
     if stride == 1:
         # The map goes on behind the strip: what its other border says of y is not there.
         padding = [(0, 0)] * 4
@@ -196,12 +237,12 @@ def _gradient_line(y_gradient, kernel, stride, border):
     (gradient,) = jax.linear_transpose(
         lambda x: convolve_padded(pad_by_edge(x), kernel, stride), jax.ShapeDtypeStruct(shape, strip.dtype)
     )(strip)
-    return _strip(gradient, border, 1)
+    return _line(gradient, border, folded)
 
 
-def _edges(x, stride):
-    """The outermost lines of a map: rows [b, w, c] and columns [b, h, c]."""
-    return {border: _strip(x, border, 1).squeeze(border[0]) for border in _borders(stride)}
+def _edges(x, stride, folded):
+    """The outermost lines of a map, folded or not: rows [b, w, c] and columns [b, h, c]."""
+    return {border: _outermost(x, border, 1, folded).squeeze(border[0]) for border in _borders(stride)}
 
 
 def _edge_terms(edges, stride, kernel):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mscaflax.nets.convolution import EdgeConv, Kernel, split_kernel
+from mscaflax.nets.folding import fold, fold_matrix, fold_vector
 from mscaflax.nets.layers import average_pool
 
 
@@ -38,13 +39,19 @@ class LabelEncoder(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, label, valid):
-        """label [b, h, w] int, `valid` a tuple of L masks or Nones → L arrays [b, h/2^i, w/2^i, M_i]."""
-        # one_hot defaults to float32 and would promote every later layer.
-        x = jax.nn.one_hot(label, self.num_classes + 1, dtype=self.dtype)
+    def __call__(self, label, valid, folded=False):
+        """label [b, h, w] int, `valid` a tuple of L masks or Nones → L arrays [b, h/2^i, w/2^i, M_i].
+
+        With `folded`, and without masks, the first array is folded.
+        """
         # Unit variance from the start: a class must weigh as much in the modulations as a style does.
-        embed = nn.initializers.normal(1.0)
-        x = nn.Dense(self.channels[0], use_bias=False, kernel_init=embed, dtype=self.dtype, name="embed")(x)
+        shape, init = (self.num_classes + 1, self.channels[0]), nn.initializers.normal(1.0)
+        embed = Kernel(shape, use_bias=False, kernel_init=init, name="embed")()[0].astype(self.dtype)
+        # one_hot defaults to float32 and would promote every later layer.
+        if folded:
+            x = folded_one_hot(label, shape[0], self.dtype) @ fold_matrix(embed)
+        else:
+            x = jax.nn.one_hot(label, shape[0], dtype=self.dtype) @ embed
         pyramid = []
         for scale, channels in enumerate(self.channels):
             stride = 1 if scale == 0 else 2
@@ -54,10 +61,17 @@ class LabelEncoder(nn.Module):
                 kernel_init=nn.initializers.he_normal(),
                 dtype=self.dtype,
                 name=f"scale{scale}",
-            )(x, valid=valid[max(scale - 1, 0)])
+            )(x, valid=valid[max(scale - 1, 0)], folded=folded and scale < 2)
             x = nn.leaky_relu(x, 0.2)
             pyramid.append(x)
         return tuple(pyramid)
+
+
+def folded_one_hot(label, num_classes, dtype):
+    """fold(jax.nn.one_hot(label, num_classes)) of [b, h, w] int: [b, h, w/2, 2·num_classes]."""
+    channels = jnp.arange(2 * num_classes).reshape(1, 1, 1, -1)
+    left, right = label[..., ::2, None], label[..., 1::2, None]
+    return ((channels == left) | (channels == right + num_classes)).astype(dtype)
 
 
 class ImageEncoder(nn.Module):
@@ -72,8 +86,11 @@ class ImageEncoder(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, image, taps, statistics):
-        """image [b, h, w, 3] in [-1, 1], `taps` L arrays → L arrays [b, h/2^i, w/2^i, N_i]."""
+    def __call__(self, image, taps, statistics, folded=False):
+        """image [b, h, w, 3] in [-1, 1], `taps` L arrays → L arrays [b, h/2^i, w/2^i, N_i].
+
+        With `folded`, the first of `taps` and of the arrays is folded.
+        """
         pyramid = []
         colour = image
         for scale, channels in enumerate(self.channels):
@@ -81,13 +98,18 @@ class ImageEncoder(nn.Module):
                 colour = average_pool(colour)
             tap = taps[scale].astype(self.dtype)
             # Standardized by fixed numbers: statistics of the single image would remove its style.
-            shape = (1, 1, 1, tap.shape[-1])
-            mean = statistics.mean[scale].reshape(shape).astype(self.dtype)
-            deviation = statistics.deviation[scale].reshape(shape).astype(self.dtype)
-            maps = (tap - mean) / deviation, colour.astype(self.dtype)
-            shape = (sum(x.shape[-1] for x in maps), channels)
+            here = folded and scale == 0
+            mean, deviation = (
+                (fold_vector(x[scale]) if here else x[scale]).reshape(1, 1, 1, -1).astype(self.dtype)
+                for x in (statistics.mean, statistics.deviation)
+            )
+            maps = (tap - mean) / deviation, (fold(colour) if here else colour).astype(self.dtype)
+            shape = (statistics.mean[scale].shape[-1] + colour.shape[-1], channels)
             kernel, bias = (x.astype(self.dtype) for x in Kernel(shape, name=f"scale{scale}")())
+            kernels = split_kernel(kernel, maps, here)
+            if here:
+                kernels, bias = map(fold_matrix, kernels), fold_vector(bias)
             # The sum of their products: the two side by side would be a copy of the larger one.
-            of_tap, of_colour = map(jnp.matmul, maps, split_kernel(kernel, maps))
+            of_tap, of_colour = map(jnp.matmul, maps, kernels)
             pyramid.append(of_tap + of_colour + bias.reshape(1, 1, 1, -1))
         return tuple(pyramid)

@@ -14,7 +14,8 @@ import numpy as np
 from mscaflax.nets.alignments import AlignmentInputs, find_alignment
 from mscaflax.nets.convolution import EdgeConv
 from mscaflax.nets.encoders import ImageEncoder, LabelEncoder
-from mscaflax.nets.layers import coverage_pyramid, position_noise, upsample
+from mscaflax.nets.folding import fold, unfold
+from mscaflax.nets.layers import coverage_pyramid, position_noise, upsample, upsample_folded
 from mscaflax.nets.spade import ModulatedBlock
 
 # Rows: red, green, blue. Columns: brightness, blue against red, green against magenta, each as long as
@@ -55,6 +56,8 @@ class SynthesisNetwork(nn.Module):
       masking, mask_fill: see MaskedSpatialChannelAttention.
       modulation: `spade` or `decoupled`.
       normalization: `instance` or `position`.
+      fold_columns: whether training computes the finest scale with folded maps (`mscaflax.nets.folding`):
+        less memory traffic on a TPU, the same function but for rounding.
       remat: whether the blocks of the generator are computed anew in the backward pass, not remembered.
       noise: whether each block receives a noise map.
       synthesis_noise: strength of each scale's noise maps outside of training, finest first, beside theirs in
@@ -76,6 +79,7 @@ class SynthesisNetwork(nn.Module):
     normalization: str = "instance"
     noise: bool = True
     synthesis_noise: tuple[float, ...] = (1.0,) * 5
+    fold_columns: bool = False
     remat: bool = False
     dtype: Any = jnp.float32
 
@@ -103,7 +107,8 @@ class SynthesisNetwork(nn.Module):
             self.dtype,
         )
         self.start = EdgeConv(self.generator_channels[-1], dtype=self.dtype)
-        block = nn.remat(ModulatedBlock) if self.remat else ModulatedBlock
+        # `folded`, the argument of that number, is no array.
+        block = nn.remat(ModulatedBlock, static_argnums=(6,)) if self.remat else ModulatedBlock
         self.blocks = [
             block(channels, hidden, self.modulation, self.normalization, self.dtype)
             for channels, hidden in zip(
@@ -114,10 +119,10 @@ class SynthesisNetwork(nn.Module):
         init = nn.initializers.variance_scaling(0.05, "fan_in", "truncated_normal")
         self.to_rgb = EdgeConv(3, kernel_init=init, dtype=self.dtype)
 
-    def label_pyramid(self, label, valid=None):
+    def label_pyramid(self, label, valid=None, folded=False):
         """label [b, h, w] int in 0..C, `valid` None or [b, h, w] bool → L label feature maps."""
         present = [c if c is None else (c > 0) for c in coverage_pyramid(valid, self.num_scales)]
-        return self.label_encoder(label, present)
+        return self.label_encoder(label, present, folded)
 
     def align(
         self,
@@ -132,6 +137,7 @@ class SynthesisNetwork(nn.Module):
         keys=None,
         visible=None,
         itself=None,
+        folded=False,
     ):
         """Aligns the exemplar with the target at every scale.
 
@@ -146,11 +152,16 @@ class SynthesisNetwork(nn.Module):
           keys: [b] random keys, or None, with which nothing is drawn.
           visible: None or [b, h', w'] bool, False where the exemplar may not be used.
           itself: see __call__.
+          folded: whether the finest map of each pyramid is folded, and so is the finest Alignment.
 
         Returns:
           (a tuple of one Alignment, or None, where the scale is off, per scale; the divergence of the code).
         """
-        images = self.image_encoder(exemplar, taps, statistics)
+        images = self.image_encoder(exemplar, taps, statistics, folded)
+        if folded:
+            images, exemplar_labels, target_labels = (
+                (unfold(pyramid[0]), *pyramid[1:]) for pyramid in (images, exemplar_labels, target_labels)
+            )
         inputs = AlignmentInputs(
             images,
             exemplar_labels,
@@ -162,12 +173,18 @@ class SynthesisNetwork(nn.Module):
             keys=keys,
             itself=itself,
         )
-        return self.aligner(inputs if self.aligner.takes_photos else inputs.per_target())
+        alignments, divergence = self.aligner(inputs if self.aligner.takes_photos else inputs.per_target())
+        if folded and alignments[0] is not None:
+            finest = alignments[0]
+            assignment = None if finest.assignment is None else fold(finest.assignment)
+            finest = finest.replace(features=fold(finest.features), assignment=assignment)
+            alignments = (finest, *alignments[1:])
+        return alignments, divergence
 
-    def decode(self, alignments, target_labels, noise_keys=None, valid=None, training=False):
+    def decode(self, alignments, target_labels, noise_keys=None, valid=None, training=False, folded=False):
         """Synthesizes from aligned features: the image [b, h, w, 3] float32 in [-1, 1].
 
-        `noise_keys` [b] random keys; None leaves the noise out. `training`: see __call__.
+        `noise_keys` [b] random keys; None leaves the noise out. `training`: of __call__. `folded`: of align.
         """
         present = [c if c is None else (c > 0) for c in coverage_pyramid(valid, self.num_scales)]
         coarsest = self.num_scales - 1
@@ -175,21 +192,26 @@ class SynthesisNetwork(nn.Module):
         if alignments[coarsest] is not None:
             inputs.insert(0, alignments[coarsest].features)
         x = self.start(*inputs, valid=present[coarsest])
-        noise = self._noise(noise_keys, x.shape[0], target_labels, training)
+        sizes = [(x.shape[1] << i, x.shape[2] << i) for i in reversed(range(self.num_scales))]
+        noise = self._noise(noise_keys, x.shape[0], sizes, training)
         for scale in reversed(range(self.num_scales)):
+            here = folded and scale == 0
             if scale < coarsest:
-                x = upsample(x, present[scale + 1])
-            x = self.blocks[scale](x, alignments[scale], target_labels[scale], noise[scale], present[scale])
+                x = upsample_folded(x) if here else upsample(x, present[scale + 1])
+            x = self.blocks[scale](
+                x, alignments[scale], target_labels[scale], noise[scale], present[scale], here
+            )
         inputs = [nn.leaky_relu(x, 0.2)]
         if alignments[0] is not None:
             # The exemplar's colours lie in the aligned features: a short way to the image, learned at once.
             inputs.append(alignments[0].features)
-        x = self.to_rgb(*inputs, valid=present[0])
+        x = self.to_rgb(*inputs, valid=present[0], folded=folded)
+        if folded:
+            x = unfold(x)
         return jnp.tanh(jnp.einsum("bhwi,ci->bhwc", x.astype(jnp.float32), COLOUR_BASIS))
 
-    def _noise(self, keys, batch, target_labels, training):
+    def _noise(self, keys, batch, sizes, training):
         """Two noise maps per scale [b, h, w, 2]; Nones where noise is off, zeros without keys."""
-        sizes = [features.shape[1:3] for features in target_labels]
         if not self.noise:
             return (None,) * len(sizes)
         if keys is None:
@@ -218,7 +240,8 @@ class SynthesisNetwork(nn.Module):
           label: [b, h, w] int in 0..C, the target's layout.
           exemplar: [b, h', w', 3] float in [-1, 1].
           exemplar_label: [b, h', w'] int in 0..C.
-          taps: the five VGG taps of the exemplar (mscaflax.nets.vgg).
+          taps: the five VGG taps of the exemplar (mscaflax.nets.vgg); the first one folded, where the network
+            folds and `training` is True.
           statistics: TapStatistics.
           noise_keys: [b] typed random keys, or None for no noise.
           valid: None or [b, h, w] bool, False where the target's map is padding.
@@ -232,11 +255,12 @@ class SynthesisNetwork(nn.Module):
         Returns:
           A Synthesis.
         """
-        target_labels = self.label_pyramid(label, valid)
+        folded = training and self.fold_columns
+        target_labels = self.label_pyramid(label, valid, folded)
         alignments, divergence = self.align(
             target_labels,
             exemplar,
-            target_labels if itself is not None else self.label_pyramid(exemplar_label),
+            target_labels if itself is not None else self.label_pyramid(exemplar_label, folded=folded),
             taps,
             statistics,
             label,
@@ -245,8 +269,9 @@ class SynthesisNetwork(nn.Module):
             noise_keys if training else None,
             visible,
             itself,
+            folded,
         )
-        image = self.decode(alignments, target_labels, noise_keys, valid, training)
+        image = self.decode(alignments, target_labels, noise_keys, valid, training, folded)
         return Synthesis(image, alignments, divergence)
 
     def align_exemplar(self, label, exemplar, exemplar_label, taps, statistics, valid=None):

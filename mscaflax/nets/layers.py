@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from mscaflax.nets.convolution import pad_by_edge
+from mscaflax.nets.folding import fold, fold_vector, unfold
 
 EPSILON = 1e-5
 MAX_SIDE = 2**14  # of a map with noise
@@ -53,6 +54,21 @@ def upsample(x, valid=None):
     return _interpolate(rows[:, :, :-2], rows[:, :, 1:-1], rows[:, :, 2:], axis=3)
 
 
+def upsample_folded(x):
+    """`upsample` of a map that is not folded: [b, h, w, c] → [b, 2h, w, 2c], folded."""
+    # The columns first, as long as the map is small: 0.25, 0.75 of the one before and this one, then of this
+    # one and the next.
+    taps = jnp.array([[0.25, 0.0], [0.75, 0.75], [0.0, 0.25]], x.dtype)
+    channels = x.shape[-1]
+    kernel = jnp.einsum("tp,cn->tcpn", taps, jnp.eye(channels, dtype=x.dtype))
+    padded = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)), mode="edge")
+    columns = jax.lax.conv_general_dilated(
+        padded, kernel.reshape(1, 3, channels, 2 * channels), (1, 1), "VALID",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )  # fmt: skip
+    return jnp.einsum("ph,bhwc->bpwc", _interpolation(x.shape[1], x.dtype), columns)
+
+
 def _interpolation(size, dtype):
     """The matrix [2·size, size] of the upsampling along one axis.
 
@@ -81,10 +97,16 @@ def layer_norm(x):
     return (y * jax.lax.rsqrt((y * y).mean(axis=-1, keepdims=True) + EPSILON)).astype(x.dtype)
 
 
-def instance_norm(x, valid=None):
-    """Zero mean and unit deviation per image and channel over the content, float32 statistics."""
+def instance_norm(x, valid=None, folded=False):
+    """Zero mean and unit deviation per image and channel over the content, float32 statistics.
+
+    `folded` maps have no `valid`; see `mscaflax.nets.folding`.
+    """
     y = x.astype(jnp.float32)
-    if valid is None:
+    if folded:
+        y = y - _mean_over_positions(y)
+        variance = _mean_over_positions(y * y)
+    elif valid is None:
         y = y - y.mean(axis=(1, 2), keepdims=True)
         variance = (y * y).mean(axis=(1, 2), keepdims=True)
     else:
@@ -95,12 +117,18 @@ def instance_norm(x, valid=None):
     return (y * jax.lax.rsqrt(variance + EPSILON)).astype(x.dtype)
 
 
-def normalize(x, kind, valid=None):
+def _mean_over_positions(x):
+    """Of a folded map [b, h, w/2, 2c], for each channel, folded: [b, 1, 1, 2c]."""
+    halves = jnp.split(x.mean(axis=(1, 2), keepdims=True), 2, axis=-1)
+    return fold_vector(sum(halves) / 2)
+
+
+def normalize(x, kind, valid=None, folded=False):
     """`instance`: per image and channel over positions; `position`: per position over channels."""
     if kind == "instance":
-        return instance_norm(x, valid)
+        return instance_norm(x, valid, folded)
     if kind == "position":
-        return layer_norm(x)
+        return fold(layer_norm(unfold(x))) if folded else layer_norm(x)
     raise ValueError(f"normalization is {kind!r}, allowed are 'instance' and 'position'")
 
 

@@ -1,4 +1,7 @@
-"""Spatially-adaptive modulation and the residual block made of it (after SPADE, Park et al., CVPR 2019)."""
+"""Spatially-adaptive modulation and the residual block made of it (after SPADE, Park et al., CVPR 2019).
+
+With `folded`, all maps are folded, but for the noise, and none has padding; see `mscaflax.nets.folding`.
+"""
 
 from typing import Any
 
@@ -6,6 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mscaflax.nets.convolution import EdgeConv, Kernel
+from mscaflax.nets.folding import fold, fold_matrix, fold_vector
 from mscaflax.nets.layers import normalize
 
 HE = nn.initializers.he_normal()
@@ -28,12 +32,16 @@ class SpadeModulation(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, alignment, label_features, valid=None):
+    def __call__(self, alignment, label_features, valid=None, folded=False):
         """An Alignment or None, F_c1 [b, h, w, m] → (scale, shift), each [b, h, w, channels]."""
         inputs = [label_features] if alignment is None else [alignment.features, label_features]
-        x = EdgeConv(self.hidden, dtype=self.dtype, name="hidden")(*inputs, valid=valid)
-        out = EdgeConv(2 * self.channels, dtype=self.dtype, name="out")(nn.relu(x), valid=valid)
-        return jnp.split(out, 2, axis=-1)
+        x = EdgeConv(self.hidden, dtype=self.dtype, name="hidden")(*inputs, valid=valid, folded=folded)
+        conv = EdgeConv(2 * self.channels, dtype=self.dtype, name="out")
+        out = conv(nn.relu(x), valid=valid, folded=folded)
+        if not folded:
+            return jnp.split(out, 2, axis=-1)
+        columns = jnp.split(out, 4, axis=-1)  # scale and shift of the left one, then of the right one
+        return tuple(jnp.concatenate(columns[i::2], axis=-1) for i in (0, 1))
 
 
 class DecoupledModulation(nn.Module):
@@ -48,13 +56,16 @@ class DecoupledModulation(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, alignment, label_features, valid=None):
+    def __call__(self, alignment, label_features, valid=None, folded=False):
         """As SpadeModulation's; an alignment without regions raises ValueError."""
         init = nn.initializers.variance_scaling(0.25, "fan_in", "truncated_normal")
-        shape = (label_features.shape[-1], 2 * self.channels)
+        shape = (label_features.shape[-1] // (2 if folded else 1), 2 * self.channels)
         kernel, bias = (x.astype(self.dtype) for x in Kernel(shape, kernel_init=init, name="label")())
         label_features = label_features.astype(self.dtype)
         if alignment is None:
+            if folded:
+                kernel = _fold_both(kernel)
+                bias = jnp.concatenate([fold_vector(part) for part in jnp.split(bias, 2)])
             return jnp.split(label_features @ kernel + bias.reshape(1, 1, 1, -1), 2, axis=-1)
         if alignment.values is None:
             raise ValueError("decoupled modulation needs an alignment with regions")
@@ -64,10 +75,18 @@ class DecoupledModulation(nn.Module):
         )
         # One product of both, each image with its own kernel: a map of 2·channels is the largest here, and
         # two sums of it would be three. What β hands out sums to 1, so the bias goes with the regions.
+        x = x + bias.reshape(1, 1, -1)
+        if folded:
+            kernel, x = _fold_both(kernel), _fold_both(x)
         kernels = jnp.broadcast_to(kernel[None], (x.shape[0], *kernel.shape))
-        kernels = jnp.concatenate([kernels, x + bias.reshape(1, 1, -1)], axis=1)
+        kernels = jnp.concatenate([kernels, x], axis=1)
         inputs = jnp.concatenate([label_features, alignment.assignment.astype(self.dtype)], axis=-1)
         return jnp.split(jnp.einsum("bhwj,bjc->bhwc", inputs, kernels), 2, axis=-1)
+
+
+def _fold_both(kernel):
+    """A kernel [..., j, 2c] for scale and shift, for folded maps: [..., 2j, 4c], the scales first."""
+    return jnp.concatenate([fold_matrix(part) for part in jnp.split(kernel, 2, axis=-1)], axis=-1)
 
 
 MODULATIONS = {"spade": SpadeModulation, "decoupled": DecoupledModulation}
@@ -91,22 +110,30 @@ class ModulatedBlock(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x, alignment, label_features, noise=None, valid=None):
+    def __call__(self, x, alignment, label_features, noise=None, valid=None, folded=False):
         """x [b, h, w, c], noise None or [b, h, w, 2] → [b, h, w, channels]."""
         skip = x
-        if x.shape[-1] != self.channels:
-            skip = nn.Dense(self.channels, use_bias=False, dtype=self.dtype, name="skip")(x)
+        channels = x.shape[-1] // (2 if folded else 1)
+        if channels != self.channels:
+            (kernel, _) = Kernel((channels, self.channels), use_bias=False, name="skip")()
+            kernel = kernel.astype(self.dtype)
+            skip = x.astype(self.dtype) @ (fold_matrix(kernel) if folded else kernel)
         for i in (0, 1):
-            channels = x.shape[-1]
             if noise is not None:
                 strength = self.param(f"noise{i}", nn.initializers.constant(NOISE_STRENGTH), (channels,))
-                x = x + noise[..., i : i + 1].astype(x.dtype) * strength.reshape(1, 1, 1, -1).astype(x.dtype)
+                strength, drawn = strength.astype(x.dtype), noise[..., i : i + 1].astype(x.dtype)
+                if folded:
+                    x = x + fold(drawn) @ fold_matrix(strength[None])
+                else:
+                    x = x + drawn * strength.reshape(1, 1, 1, -1)
             modulation = MODULATIONS[self.modulation](
                 channels, self.hidden, self.dtype, name=f"modulation{i}"
             )
-            scale, shift = modulation(alignment, label_features, valid)
-            x = normalize(x, self.normalization, valid) * (1 + scale) + shift
+            scale, shift = modulation(alignment, label_features, valid, folded)
+            x = normalize(x, self.normalization, valid, folded) * (1 + scale) + shift
             x = nn.leaky_relu(x, 0.2)
             # The first convolution stands before a normalization, which would cancel its bias.
-            x = EdgeConv(self.channels, use_bias=i == 1, dtype=self.dtype, name=f"conv{i}")(x, valid=valid)
+            conv = EdgeConv(self.channels, use_bias=i == 1, dtype=self.dtype, name=f"conv{i}")
+            x = conv(x, valid=valid, folded=folded)
+            channels = self.channels
         return skip + x

@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 
 from mscaflax.errors import UserError
+from mscaflax.nets.folding import fold, fold_kernel, fold_vector
 from mscaflax.nets.pretrained import load_lpips_file
 from mscaflax.nets.small_maps import convolve_by_product, is_small
 
@@ -72,16 +73,23 @@ def conv_relu(
     dtype: jnp.dtype = jnp.float32,
     precision: lax.Precision | None = None,
     products: bool = True,
+    folded: bool = False,
 ) -> jax.Array:
     """relu(conv(x) + bias) of [b, h, w, in] with kernel [kh, kw, in, out], computed in `dtype`.
 
-    With `products`, `convolve_by_product` convolves maps smaller than the kernel; it rounds otherwise.
+    With `products`, `convolve_by_product` convolves maps smaller than the kernel; it rounds otherwise. With
+    `folded`, x and the result are folded (`mscaflax.nets.folding`), and stride and padding 1.
     """
     x, kernel = x.astype(dtype), jnp.asarray(params["kernel"], dtype)
+    bias = jnp.asarray(params["bias"], dtype)
+    if folded:
+        kernel, _ = fold_kernel(kernel)
+        x = _convolve(x, kernel, 1, 1, precision)
+        return jnp.maximum(x + fold_vector(bias).reshape(1, 1, 1, -1), 0)
     smaller = is_small(x, kernel.shape[0] * kernel.shape[1] - 1)
     convolve = convolve_by_product if products and smaller else _convolve
     x = convolve(x, kernel, stride, padding, precision)
-    return jnp.maximum(x + jnp.asarray(params["bias"], dtype).reshape(1, 1, 1, -1), 0)
+    return jnp.maximum(x + bias.reshape(1, 1, 1, -1), 0)
 
 
 def _convolve(x, kernel, stride, padding, precision=None):
@@ -103,6 +111,12 @@ def halve_by_max(x: jax.Array) -> jax.Array:
     return jnp.maximum(x[:, :, ::2], x[:, :, 1::2])
 
 
+def _halve_folded_by_max(x):
+    """The same of a folded map [b, h, w/2, 2c], h even: [b, h/2, w/2, c], not folded."""
+    x = jnp.maximum(x[:, ::2], x[:, 1::2])
+    return jnp.maximum(*jnp.split(x, 2, axis=-1))
+
+
 def vgg16_taps(
     params: Params,
     images: jax.Array,
@@ -110,6 +124,7 @@ def vgg16_taps(
     dtype: jnp.dtype = jnp.float32,
     precision: lax.Precision | None = None,
     products: bool = True,
+    folded: bool = False,
 ) -> tuple[jax.Array, ...]:
     """Features of VGG-16 after the last activation of each of its five stages.
 
@@ -119,15 +134,18 @@ def vgg16_taps(
       dtype: the dtype that the convolutions compute in.
       precision: of the convolutions; metrics ask for `HIGHEST`, since accelerators round float32 by default.
       products: False: convolutions for maps of any size, as a program for images of unknown size has them.
+      folded: whether the first stage computes with folded maps (`mscaflax.nets.folding`); h and w are even.
 
     Returns:
-      relu1_2 [b, h, w, 64], relu2_2 [b, h/2, w/2, 128], relu3_3 [b, h/4, w/4, 256],
+      relu1_2 [b, h, w, 64], or folded, relu2_2 [b, h/2, w/2, 128], relu3_3 [b, h/4, w/4, 256],
       relu4_3 [b, h/8, w/8, 512] and relu5_3 [b, h/16, w/16, 512], sizes rounded down; at least 0, in `dtype`.
 
     Raises:
       ValueError: images of another rank or smaller than 16 pixels.
     """
-    found = vgg16_activations(params, images, TAP_NAMES, dtype=dtype, precision=precision, products=products)
+    found = vgg16_activations(
+        params, images, TAP_NAMES, dtype=dtype, precision=precision, products=products, folded=folded
+    )
     return tuple(found[name] for name in TAP_NAMES)
 
 
@@ -139,11 +157,12 @@ def vgg16_activations(
     dtype: jnp.dtype = jnp.float32,
     precision: lax.Precision | None = None,
     products: bool = True,
+    folded: bool = False,
 ) -> dict[str, jax.Array]:
     """Activations of VGG-16 by name, `relu<stage>_<convolution>`, as relu3_2.
 
     Args:
-      params, images, dtype, precision, products: as of `vgg16_taps`.
+      params, images, dtype, precision, products, folded: as of `vgg16_taps`.
       names: which activations to return.
 
     Returns:
@@ -155,13 +174,16 @@ def vgg16_activations(
     if images.ndim != 4 or images.shape[-1] != 3 or any(side < 16 for side in images.shape[1:3]):
         raise ValueError(f"images must be [b, h, w, 3] with h and w at least 16, got {images.shape}")
     x = normalize_images(images).astype(dtype)
+    if folded:
+        x = fold(x)
     convs = iter(params)
     found = {}
     for stage, widths in enumerate(STAGES, 1):
         if stage > 1:
-            x = halve_by_max(x)
+            x = _halve_folded_by_max(x) if folded and stage == 2 else halve_by_max(x)
+        here = folded and stage == 1
         for i in range(1, len(widths) + 1):
-            x = conv_relu(x, next(convs), dtype=dtype, precision=precision, products=products)
+            x = conv_relu(x, next(convs), dtype=dtype, precision=precision, products=products, folded=here)
             found[f"relu{stage}_{i}"] = x
     if unknown := set(names) - found.keys():
         raise ValueError(f"VGG-16 has no {', '.join(sorted(unknown))}")

@@ -1,5 +1,7 @@
 """The train step, one for a core and for a pod: simultaneous hinge-GAN update of both networks."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -52,6 +54,11 @@ def visible_exemplars(experiment, exemplar_label, keys):
     return jax.vmap(one)(exemplar_label, keys)
 
 
+def taps_in_training(experiment, vgg, images):
+    """The VGG taps of images [b, h, w, 3], the first one folded where the network folds."""
+    return vgg16_taps(vgg, images, dtype=experiment.dtype, folded=experiment.network.fold_columns)
+
+
 def exemplars(experiment, vgg, batch):
     """The exemplars as the network takes them, and the VGG taps of the targets; nothing takes a gradient.
 
@@ -62,12 +69,13 @@ def exemplars(experiment, vgg, batch):
       (a dict of `exemplar`, `exemplar_label`, `taps` and `itself`, the taps of the targets).
     """
     image, exemplar = batch["image"], batch["exemplar"]
+    taps_of = functools.partial(taps_in_training, experiment, vgg)
     if experiment.both_directions:
-        taps = vgg16_taps(vgg, image, dtype=experiment.dtype)
+        taps = taps_of(image)
         itself = (exemplar == image).all(axis=(1, 2, 3))
         return {"exemplar": image, "exemplar_label": batch["label"], "taps": taps, "itself": itself}, taps
     count = image.shape[0]
-    taps = vgg16_taps(vgg, jnp.concatenate([exemplar, image]), dtype=experiment.dtype)
+    taps = taps_of(jnp.concatenate([exemplar, image]))
     given = {name: batch[name] for name in ("exemplar", "exemplar_label")}
     return given | {"taps": [t[:count] for t in taps], "itself": None}, [t[count:] for t in taps]
 
@@ -112,7 +120,7 @@ def gradients(experiment, state, vgg, batch, keys):
             "adversarial": losses.hinge_generator([logits for logits, _ in fakes]),
             "feature_matching": losses.feature_matching([f for _, f in reals], [f for _, f in fakes]),
             "perceptual": losses.perceptual(
-                real_taps, vgg16_taps(vgg, fake, dtype=experiment.dtype), experiment.loss.perceptual_taps
+                real_taps, taps_in_training(experiment, vgg, fake), experiment.loss.perceptual_taps
             ),
             "l1": losses.l1_mean(fake, image),
         }

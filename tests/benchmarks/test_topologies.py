@@ -36,13 +36,13 @@ def test_parameters_of_a_run_on_devices_that_are_not_here(tiny_run, tmp_path):
 
 
 def test_numbers_beyond_their_limits_are_named():
-    row = {"optimizer": "sgd", "losses": 1e-4, "parameters": 1e-6, "worst array": 1e-4}
+    row = {"setting": "sgd", "losses": 1e-4, "parameters": 1e-6, "worst array": 1e-4}
     assert topologies.beyond(row) == {}
     assert topologies.beyond(row | {"losses": 2e-3}) == {"losses": 1e-3}
     assert topologies.beyond(row | {"parameters": 1e-5}) == {"parameters": topologies.ROUNDING}
     assert topologies.beyond(row | {"losses": float("nan")}) == {"losses": 1e-3}
     # Adam amplifies rounding: its parameters are told, and not held.
-    assert topologies.beyond(row | {"optimizer": "adam", "parameters": 1.0}) == {}
+    assert topologies.beyond(row | {"setting": "adam", "parameters": 1.0}) == {}
 
 
 def test_a_run_compared_with_itself_does_not_differ(tiny_run, monkeypatch):

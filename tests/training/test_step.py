@@ -182,7 +182,7 @@ def double(monkeypatch):
 
 
 @pytest.mark.slow
-def test_parts_of_the_batch_and_rematerialization_give_the_same(double, statistics, vgg):
+def test_parts_of_the_batch_remat_and_folded_columns_give_the_same(double, statistics, vgg):
     of_whole = build()
     of_whole = replace(
         of_whole,
@@ -190,7 +190,9 @@ def test_parts_of_the_batch_and_rematerialization_give_the_same(double, statisti
         network=replace(of_whole.network, dtype=jnp.float64),
         discriminator=replace(of_whole.discriminator, dtype=jnp.float64),
     )
-    in_parts = replace(of_whole, accumulate=2, network=replace(of_whole.network, remat=True))
+    in_parts = replace(
+        of_whole, accumulate=2, network=replace(of_whole.network, remat=True, fold_columns=True)
+    )
     vgg, statistics, batch = map(double, (vgg, statistics, toy_batch()))
     initial = double(jax.jit(lambda statistics: init_state(of_whole, statistics))(statistics))
     toys = (Toy(experiment, initial, vgg, batch) for experiment in (in_parts, of_whole))
