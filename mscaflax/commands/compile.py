@@ -109,12 +109,17 @@ def table(report, target) -> str:
         ),
         (
             "bytes moved",
-            f"{_gb(report['bytes_moved'])}   {report['memory_seconds'] * 1e3:.1f} ms "
+            f"{_gb(report['bytes_moved'])}   as XLA counts, the chip's fast memory included",
+        ),
+        (
+            "bytes over HBM",
+            f"{_gb(report['hbm_bytes'])}   {report['memory_seconds'] * 1e3:.1f} ms "
             f"at {target.device_bandwidth / 1e9:.0f} GB/s",
         ),
         (
             "traffic floor",
-            f"{_gb(report['traffic_floor'])}   {report['traffic_ratio']:.2f} times that is moved",
+            f"{_gb(report['traffic_floor'])}   {report['traffic_ratio']:.2f} times that is moved, "
+            f"{report['hbm_ratio']:.2f} times over HBM",
         ),
         ("images per second", f"{report['images_per_second']:9.0f}   at most, on the whole slice"),
     ]

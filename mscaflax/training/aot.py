@@ -144,7 +144,7 @@ def compile_step(config, num_classes, target: Slice, batch_size, largest=0):
         "num_classes": num_classes,
         "memory": memory_report(memory, target),
         **roofline(
-            target, batch_size, costs["flops"], costs["bytes accessed"],
+            target, batch_size, costs["flops"], costs["bytes accessed"], hlo.hbm_bytes(text),
             step_floor(experiment, batch_size // target.devices),
         ),
         "collectives": hlo.collectives(text),
@@ -178,25 +178,29 @@ def memory_report(memory, target: Slice):
     return {**parts, "total": total, "capacity": capacity, "share": total / capacity}
 
 
-def roofline(target: Slice, batch_size, flops, bytes_moved, floor):
+def roofline(target: Slice, batch_size, flops, bytes_moved, hbm_bytes, floor):
     """What the chip's peaks allow (Williams et al., "Roofline", CACM 2009), for one step on one device.
 
     Args:
       target: the slice.
       batch_size: over all devices.
-      flops, bytes_moved: of one device's program.
+      flops, bytes_moved: of one device's program, as XLA counts.
+      hbm_bytes: those of them that cross the HBM's interface, see hlo.hbm_bytes.
       floor: its traffic_floor.
 
     Returns:
-      A dict of `flops`, `bytes_moved`, `traffic_floor`, `traffic_ratio`, `compute_seconds`, `memory_seconds`
-      and `images_per_second`, the most that the whole slice can reach.
+      A dict of `flops`, `bytes_moved`, `hbm_bytes`, `traffic_floor`, `traffic_ratio` and `hbm_ratio` (of both
+      to the floor), `compute_seconds`, `memory_seconds` (of the HBM's bytes) and `images_per_second`, the
+      most that the whole slice can reach.
     """
-    compute, memory = flops / target.device_flops, bytes_moved / target.device_bandwidth
+    compute, memory = flops / target.device_flops, hbm_bytes / target.device_bandwidth
     return {
         "flops": flops,
         "bytes_moved": bytes_moved,
+        "hbm_bytes": hbm_bytes,
         "traffic_floor": floor,
         "traffic_ratio": bytes_moved / floor,
+        "hbm_ratio": hbm_bytes / floor,
         "compute_seconds": compute,
         "memory_seconds": memory,
         "images_per_second": batch_size / max(compute, memory),

@@ -1,4 +1,4 @@
-"""Reading a compiled program's text: its tensors in memory, and what devices say to each other.
+"""Reading a compiled program's text: its tensors in memory, what it moves, what devices say to each other.
 
 The text is XLA's HLO after optimization, as `Compiled.as_text()` gives it. Layouts count: a TPU stores
 the two fastest axes in tiles of 8×128 elements or more, and what does not fill its tiles is moved all the
@@ -24,12 +24,15 @@ _FUSED = re.compile(r"calls=%?([\w.-]+)")
 _ROUNDS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _INDEX = re.compile(r"index=(\d+)")
+_PARAMETER = re.compile(r"parameter\((\d+)\)")
 _PLACE = re.compile(r'op_name="([^"]*)"')
 
 # These name a tensor that is there already, or a part of one; parameters are counted as arguments.
 _ALIASES = {
     *("parameter", "tuple", "get-tuple-element", "bitcast", "constant", "after-all", "while", "conditional")
 }
+
+_SLICES = ("slice", "dynamic-slice")
 
 
 @dataclass(frozen=True)
@@ -202,6 +205,67 @@ def tensors(text: str) -> list[dict]:
         for key, count in found.items()
     ]
     return sorted(rows, key=lambda row: (-row["bytes"] * row["count"], row["type"], row["place"]))
+
+
+def hbm_bytes(text: str) -> int:
+    """Bytes that a device reads from HBM and writes to it in one run of the program.
+
+    Operands and results of every instruction that lie there, once each, with the padding of their tiles.
+    XLA's own count, `bytes accessed`, has those in the chip's fast memory as well, and takes a tensor that is
+    copied there in four parts for read four times. Where a fusion slices an operand, the slices count; what
+    it overwrites a part of counts whole.
+    """
+    fused = parse_program(text)[1]
+    parts: dict[str, dict[int, int | None]] = {}
+    arrays: dict[str, tuple[Array, ...]] = {}
+    total = 0
+    for instruction, times in executed(text):
+        arrays[instruction.name] = results = instruction.arrays
+        if instruction.opcode in {*_ALIASES, "call"} or instruction.opcode.endswith("-done"):
+            continue
+        operands = [arrays.get(name, ()) for name in instruction.operands]
+        if instruction.opcode.endswith("-start") and len(results) > (given := sum(map(len, operands))):
+            # The operands are among the results, first, but for a copy.
+            results = results[:1] if instruction.opcode == "copy-start" else results[given:]
+        read: dict[int, int | None] = {}
+        if instruction.opcode in ("copy-start", "slice-start", *_SLICES):
+            read = {0: results[0].stored_nbytes}
+        elif called := _FUSED.search(instruction.text):
+            read = _parts_read(called[1], fused, parts)
+        moved = sum(a.stored_nbytes for a in results if not a.space)
+        for index, operand in enumerate(operands):
+            for a in operand:
+                part = read.get(index)
+                moved += 0 if a.space else a.stored_nbytes if part is None else min(part, a.stored_nbytes)
+        total += moved * times
+    return total
+
+
+def _parts_read(name, computations, known):
+    """{index of a fused computation's parameter: bytes of the slices, if they are all it takes, or None}."""
+    if name in known:
+        return known[name]
+    users: dict[str, list[tuple[Instruction, int]]] = {}
+    for instruction in computations[name]:
+        for index, operand in enumerate(instruction.operands):
+            users.setdefault(operand, []).append((instruction, index))
+
+    def taken(value):
+        sizes = []
+        for user, index in users.get(value, ()):
+            if user.opcode in _SLICES and index == 0:
+                sizes.append(user.arrays[0].stored_nbytes)
+            elif user.opcode == "bitcast":
+                sizes.append(taken(user.name))
+            elif user.opcode == "fusion":
+                sizes.append(_parts_read(_FUSED.search(user.text)[1], computations, known).get(index))
+            else:
+                sizes.append(None)
+        return None if None in sizes else sum(sizes)
+
+    parameters = (i for i in computations[name] if i.opcode == "parameter")
+    known[name] = {int(_PARAMETER.search(i.text)[1]): taken(i.name) for i in parameters}
+    return known[name]
 
 
 def collectives(text: str) -> dict[str, dict[str, int]]:

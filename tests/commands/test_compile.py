@@ -37,8 +37,10 @@ REPORT = {
     },
     "flops": 8.3e12,
     "bytes_moved": 85e9,
+    "hbm_bytes": 42e9,
     "traffic_floor": 21e9,
     "traffic_ratio": 85 / 21,
+    "hbm_ratio": 2.0,
     "compute_seconds": 0.042,
     "memory_seconds": 0.104,
     "images_per_second": 1234.0,
@@ -140,7 +142,7 @@ def test_the_report(share, status, monkeypatch, tmp_path, capsys):
     out, err = capsys.readouterr()
     rows = {line.split("  ")[1]: line for line in out.splitlines() if line.startswith("  ")}
     assert "8.000 GB" in rows["memory: total"] and f"{share:.0%} of 16.000 GB" in rows["memory: total"]
-    assert "104.0 ms at 819 GB/s" in rows["bytes moved"] and "4.05 times" in rows["traffic floor"]
+    assert "104.0 ms at 819 GB/s" in rows["bytes over HBM"] and "4.05 times" in rows["traffic floor"]
     assert "42.0 ms at 197 TFLOP/s" in rows["arithmetic"] and "1234" in rows["images per second"]
     assert "in 7" in rows["all-reduce"] and "3.000 GB" in rows["written as f32"]
     assert "f32[8,256,256,64] jit(step)/wide" in out
@@ -180,6 +182,8 @@ def test_tiny_compiles_for_a_tpu(tmp_path):
     assert (report["devices"], report["batch_size"]) == (4, 8)
     assert 0 < report["memory"]["share"] < 0.1
     assert report["flops"] > 1e9 and 1 < report["traffic_ratio"] < 100
+    # What the step reads and writes at least, and no more than XLA counts with the chip's fast memory.
+    assert report["memory"]["arguments"] < report["hbm_bytes"] < report["bytes_moved"]
     # At least the gradients of both networks go around, in bfloat16 or wider.
     state, *_ = aot.abstract_arguments(build_experiment(load_config(["--config=tiny"]), 5), 8)
     parameters = jax.tree.leaves((state.generator, state.discriminator))

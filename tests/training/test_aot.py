@@ -69,12 +69,13 @@ def test_wrong_topologies(name, said):
 
 def test_the_slower_of_both_limits_the_speed():
     target = Slice("v5e", (4, 4))
-    report = roofline(target, 128, 197e12 * 0.05, 819e9 * 0.1, 819e9 * 0.04)
+    report = roofline(target, 128, 197e12 * 0.05, 819e9 * 0.12, 819e9 * 0.1, 819e9 * 0.04)
     assert report["compute_seconds"] == pytest.approx(0.05)
     assert report["memory_seconds"] == pytest.approx(0.1)
-    assert report["traffic_ratio"] == pytest.approx(2.5)
+    assert report["traffic_ratio"] == pytest.approx(3.0)
+    assert report["hbm_ratio"] == pytest.approx(2.5)
     assert report["images_per_second"] == pytest.approx(1280)
-    assert roofline(target, 128, 197e12 * 0.2, 819e9 * 0.1, 1)["images_per_second"] == pytest.approx(640)
+    assert roofline(target, 128, 197e12 * 0.2, 819e9, 819e9 * 0.1, 1)["images_per_second"] == 640
 
 
 def test_donated_memory_counts_once():

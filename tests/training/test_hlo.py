@@ -1,8 +1,10 @@
 """Reading a compiled program, on one written by hand."""
 
+import re
+
 import pytest
 
-from mscaflax.training.hlo import collectives, parse_arrays, tensors
+from mscaflax.training.hlo import collectives, hbm_bytes, parse_arrays, tensors
 
 PROGRAM = (
     """\
@@ -101,6 +103,32 @@ def test_only_what_lies_in_memory_counts(rows):
     # One of its two results stays on the chip, and only the other's reader reads memory.
     assert [(row["count"], row["reads"], row["bytes"]) for row in both] == [(1, 1, 2 * 2 * MAP)]
     assert not any(row["operation"] in ("parameter", "copy-start", "while", "tuple") for row in rows)
+
+
+def test_what_crosses_the_interface_of_hbm():
+    square, half = 4 * 256 * 128, 2 * MAP * 2  # 64 channels in tiles of 128
+    expected = {
+        "fusion.1 reads x, writes float32": half + 2 * half,
+        "fusion.2 reads that, one result stays on the chip": 2 * half + half,
+        "norm.1 reads a map, and writes a number": half + 4,
+        "norm.2 reads the chip's": 4,
+        "copy": 2 * square,
+        "the loop's sum": 3 * square,
+        "its condition": 1,
+        "all-reduce of the copy": 2 * square,
+        "all-reduce of two numbers": 16,
+    }
+    assert hbm_bytes(PROGRAM) == sum(expected.values())
+
+
+def test_of_a_fusion_that_slices_the_slices_count():
+    lines = """\
+  %cut = f32[8,16,2,64]{3,0,2,1:T(8,128)} slice(%param_0), slice={[0:8], [0:16], [0:2], [0:64]}
+  ROOT %inside = f32[8,16,2,64]{3,0,2,1:T(8,128)} convert(%cut)
+"""
+    program = re.sub(r"  ROOT %inside.*\n", lines, PROGRAM)
+    # Of 16 columns two.
+    assert hbm_bytes(PROGRAM) - hbm_bytes(program) == 2 * MAP * 2 - 2 * 2 * MAP * 2 // 8
 
 
 def test_collectives_count_what_is_handed_in():
