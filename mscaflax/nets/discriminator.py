@@ -6,7 +6,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mscaflax.nets.convolution import split_kernel
+from mscaflax.nets.convolution import Kernel, split_kernel
+from mscaflax.nets.encoders import folded_one_hot
+from mscaflax.nets.folding import fold, fold_kernel, fold_matrix
 from mscaflax.nets.layers import average_pool, instance_norm
 
 
@@ -27,14 +29,21 @@ class StridedConv(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, *maps):
-        """Maps [b, h, w, c] → [b, h/2, w/2, features], sides rounded up."""
-        shape = (4, 4, sum(x.shape[-1] for x in maps), self.features)
+    def __call__(self, *maps, folded=False):
+        """Maps [b, h, w, c] → [b, h/2, w/2, features], sides rounded up.
+
+        With `folded` the maps are folded (`mscaflax.nets.folding`), and the result is not; h is even.
+        """
+        shape = (4, 4, sum(x.shape[-1] for x in maps) // (2 if folded else 1), self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
         y = 0
-        for x, part in zip(maps, split_kernel(kernel.astype(self.dtype), maps), strict=True):
+        for x, part in zip(maps, split_kernel(kernel.astype(self.dtype), maps, folded), strict=True):
+            strides, padding = (2, 2), "SAME"
+            if folded:
+                part, columns = fold_kernel(part, stride=2)
+                strides, padding = (2, 1), ((1, 1), columns)
             y = y + jax.lax.conv_general_dilated(
-                x.astype(self.dtype), part, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+                x.astype(self.dtype), part, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
             )
         if not self.use_bias:
             return y
@@ -54,13 +63,18 @@ class PatchDiscriminator(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, *maps, update_stats):
-        """Maps [b, h, w, c] → (logits [b, h', w', 1] float32, features of every hidden layer)."""
+    def __call__(self, *maps, update_stats, folded=False):
+        """Maps [b, h, w, c] → (logits [b, h', w', 1] float32, features of every hidden layer).
+
+        With `folded`, the maps are folded, and nothing that comes out.
+        """
         features = []
         for i, channels in enumerate(self.channels):
             # A bias before instance normalization would be cancelled.
             conv = StridedConv(channels, use_bias=i == 0, dtype=self.dtype, name=f"conv{i}")
-            x = nn.SpectralNorm(conv, name=f"norm{i}")(*maps, update_stats=update_stats)
+            x = nn.SpectralNorm(conv, name=f"norm{i}")(
+                *maps, update_stats=update_stats, folded=folded and i == 0
+            )
             if i:
                 # Spectral norm shrinks features layer by layer, and with them feature matching.
                 x = instance_norm(x)
@@ -80,6 +94,7 @@ class MultiScaleDiscriminator(nn.Module):
       channels: channels of each hidden layer.
       label_channels: width of the label embedding that is concatenated with the image.
       num_scales: how many discriminators.
+      fold_columns: whether the first one takes folded maps (`mscaflax.nets.folding`): the same function.
       dtype: compute dtype.
     """
 
@@ -87,6 +102,7 @@ class MultiScaleDiscriminator(nn.Module):
     channels: tuple[int, ...]
     label_channels: int = 16
     num_scales: int = 2
+    fold_columns: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -96,13 +112,19 @@ class MultiScaleDiscriminator(nn.Module):
         `update_stats` runs one power iteration of the spectral norms; the collection `batch_stats` must then
         be mutable.
         """
-        embed = nn.Dense(self.label_channels, use_bias=False, dtype=self.dtype, name="embed")
+        classes = self.num_classes + 1
+        embed, _ = Kernel((classes, self.label_channels), use_bias=False, name="embed")()
+        embed = embed.astype(self.dtype)
         # Shares of classes are pooled, and not their features: they are read off the labels, not a large map.
-        shares = jax.nn.one_hot(label, self.num_classes + 1, dtype=self.dtype)
+        shares = jax.nn.one_hot(label, classes, dtype=self.dtype)
         outputs = []
         for scale in range(self.num_scales):
             if scale:
                 image, shares = average_pool(image), average_pool(shares)
             patches = PatchDiscriminator(self.channels, self.dtype, name=f"scale{scale}")
-            outputs.append(patches(image, embed(shares), update_stats=update_stats))
+            if self.fold_columns and not scale:
+                labels = folded_one_hot(label, classes, self.dtype) @ fold_matrix(embed)
+                outputs.append(patches(fold(image), labels, update_stats=update_stats, folded=True))
+            else:
+                outputs.append(patches(image, shares @ embed, update_stats=update_stats))
         return tuple(outputs)

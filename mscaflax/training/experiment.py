@@ -134,6 +134,7 @@ def build_experiment(config, num_classes):
         channels=tuple(config.discriminator.channels),
         label_channels=config.discriminator.label_channels,
         num_scales=config.discriminator.num_scales,
+        fold_columns=config.model.fold_columns,
         dtype=dtype,
     )
 

@@ -187,11 +187,15 @@ def test_parts_of_the_batch_remat_and_folded_columns_give_the_same(double, stati
     of_whole = replace(
         of_whole,
         dtype=jnp.float64,
+        hidden_share=0.5,
         network=replace(of_whole.network, dtype=jnp.float64),
         discriminator=replace(of_whole.discriminator, dtype=jnp.float64),
     )
     in_parts = replace(
-        of_whole, accumulate=2, network=replace(of_whole.network, remat=True, fold_columns=True)
+        of_whole,
+        accumulate=2,
+        network=replace(of_whole.network, remat=True, fold_columns=True),
+        discriminator=replace(of_whole.discriminator, fold_columns=True),
     )
     vgg, statistics, batch = map(double, (vgg, statistics, toy_batch()))
     initial = double(jax.jit(lambda statistics: init_state(of_whole, statistics))(statistics))
