@@ -15,7 +15,9 @@ def batch_of(report):
     found += f" in {report['accumulate']} parts" if report.get("accumulate", 1) > 1 else ""
     found += ", remat" if report.get("remat") else ""
     found += f", fsdp {report['fsdp']}" if report.get("fsdp", 1) > 1 else ""
-    return found + (", spade" if report.get("modulation") == "spade" else "")
+    found += "" if report.get("fold_columns", True) else ", not folded"
+    found += ", spade" if report.get("modulation") == "spade" else ""
+    return found + (f", `{report['compiler_flags']}`" if report.get("compiler_flags") else "")
 
 
 COLUMNS = {
@@ -45,7 +47,7 @@ def main():
     )
     parser.add_argument("reports", type=Path, nargs="+", help="JSON of `mscaflax compile --output`")
     reports = [json.loads(path.read_text()) for path in parser.parse_args().reports]
-    reports.sort(key=lambda r: (r["topology"], r["batch_size"]))
+    reports.sort(key=lambda r: (r["topology"], r["batch_size"], batch_of(r)))
     print(row_of(COLUMNS))
     print(row_of(["---", *["---:"] * (len(COLUMNS) - 1)]))
     for report in reports:

@@ -25,6 +25,7 @@ ABLATIONS = {
     },
     "hidden classes": {"half the exemplars": {}, "none": {"data.hidden_share": 0.0}},
     "normalization": {"instance": {}, "position": {"model.normalization": "position"}},
+    "finest channels": {"16": {}, "8": {"model.generator_channels": (8, 32, 64, 128, 192)}},
 }
 # Seeds of an ablation, and so of the unchanged network; one of all others.
 ABLATION_SEEDS = {"mask_fill": 3}
@@ -143,6 +144,7 @@ def _changes(run, numbers):
     found = [key for key, value in asked.items() if measured[key] != value]
     for key, value in run.overrides.items():
         group, _, name = key.rpartition(".")
+        value = list(value) if isinstance(value, tuple) else value  # as JSON has it
         if (config[group] if group else config).get(name) != value:
             found.append(key)
     return found

@@ -141,6 +141,8 @@ def compile_step(config, num_classes, target: Slice, batch_size, largest=0):
         "remat": config.model.remat,
         "fsdp": config.mesh.fsdp,
         "modulation": config.model.modulation,
+        "fold_columns": config.model.fold_columns,
+        "compiler_flags": os.environ.get("LIBTPU_INIT_ARGS", ""),
         "num_classes": num_classes,
         "memory": memory_report(memory, target),
         **roofline(
