@@ -17,7 +17,7 @@ def batch_of(report):
     found += f", fsdp {report['fsdp']}" if report.get("fsdp", 1) > 1 else ""
     found += "" if report.get("fold_columns", True) else ", not folded"
     found += ", spade" if report.get("modulation") == "spade" else ""
-    return found + (f", `{report['compiler_flags']}`" if report.get("compiler_flags") else "")
+    return found + ("" if report.get("tpu_options", True) else ", compiler's own copies")
 
 
 COLUMNS = {

@@ -77,6 +77,7 @@ def get_config():
     train.steps = 20_000
     train.batch_size = 8  # over all devices
     train.accumulate = 1  # parts of the batch, one after the other: less memory
+    train.tpu_options = ()  # of the TPU's compiler, each as "name=value"; other devices have none of them
     train.log_every = 20
     train.health_every = 200  # attention health; 0: never
     train.sample_every = 500  # sample grid; 0: never

@@ -99,13 +99,10 @@ class Aligner(nn.Module):
       has_regions: (of the class) whether its Alignments have an assignment and values, as `decoupled`
         modulation needs.
       takes_photos: (of the class) whether `itself` may be other than None.
-      takes_any_order: (of the class) whether the positions of all pyramids may be permuted alike, which
-        permutes those of the alignments and changes nothing else.
     """
 
     has_regions: ClassVar[bool] = False
     takes_photos: ClassVar[bool] = False
-    takes_any_order: ClassVar[bool] = False
 
     num_classes: int
     num_regions: int
@@ -131,7 +128,7 @@ class Aligner(nn.Module):
 class MscaAligner(Aligner):
     """Masked spatial-channel attention at every scale (Zheng et al., ECCV 2020)."""
 
-    has_regions = takes_photos = takes_any_order = True
+    has_regions = takes_photos = True
 
     @nn.compact
     def __call__(self, inputs):

@@ -22,23 +22,6 @@ def unfold(x):
     return x.reshape(*front, 2 * columns, channels // 2)
 
 
-def columns_apart(x):
-    """A folded map in another order of its positions: [b, h, w/2, 2c] → [b, 2h, w/2, c].
-
-    The left columns of each row become a row, and the right ones the next. Where the columns are the fastest
-    axis in memory, which is how a TPU keeps maps that are reduced over channels, nothing moves, as it would
-    for `unfold`. For what does not ask where a position lies.
-    """
-    b, h, w, c = x.shape
-    return x.reshape(b, h, w, 2, c // 2).transpose(0, 1, 3, 2, 4).reshape(b, 2 * h, w, c // 2)
-
-
-def columns_together(x):
-    """[b, 2h, w/2, c] → [b, h, w/2, 2c], the inverse of `columns_apart`."""
-    b, h, w, c = x.shape
-    return x.reshape(b, h // 2, 2, w, c).transpose(0, 1, 3, 2, 4).reshape(b, h // 2, w, 2 * c)
-
-
 def fold_vector(x):
     """What each channel has, [..., c], for both columns: [..., 2c]."""
     return jnp.concatenate([x, x], axis=-1)

@@ -14,7 +14,7 @@ import numpy as np
 from mscaflax.nets.alignments import AlignmentInputs, find_alignment
 from mscaflax.nets.convolution import EdgeConv
 from mscaflax.nets.encoders import ImageEncoder, LabelEncoder
-from mscaflax.nets.folding import columns_apart, columns_together, fold, unfold
+from mscaflax.nets.folding import fold, unfold
 from mscaflax.nets.layers import coverage_pyramid, position_noise, upsample, upsample_folded
 from mscaflax.nets.spade import ModulatedBlock
 
@@ -158,15 +158,10 @@ class SynthesisNetwork(nn.Module):
           (a tuple of one Alignment, or None, where the scale is off, per scale; the divergence of the code).
         """
         images = self.image_encoder(exemplar, taps, statistics, folded)
-        visible = coverage_pyramid(visible, self.num_scales)
-        any_order = folded and self.aligner.takes_any_order
         if folded:
-            opened = columns_apart if any_order else unfold
             images, exemplar_labels, target_labels = (
-                (opened(pyramid[0]), *pyramid[1:]) for pyramid in (images, exemplar_labels, target_labels)
+                (unfold(pyramid[0]), *pyramid[1:]) for pyramid in (images, exemplar_labels, target_labels)
             )
-        if any_order and visible[0] is not None:
-            visible = (columns_apart(fold(visible[0])), *visible[1:])
         inputs = AlignmentInputs(
             images,
             exemplar_labels,
@@ -174,18 +169,17 @@ class SynthesisNetwork(nn.Module):
             exemplar_label,
             label,
             coverage=coverage_pyramid(valid, self.num_scales),
-            visible=visible,
+            visible=coverage_pyramid(visible, self.num_scales),
             keys=keys,
             itself=itself,
         )
         alignments, divergence = self.aligner(inputs if self.aligner.takes_photos else inputs.per_target())
         if folded and alignments[0] is not None:
-            finest, closed = alignments[0], columns_together if any_order else fold
-            assignment = finest.assignment
+            finest, assignment = alignments[0], alignments[0].assignment
             if assignment is not None:
                 # In the compute dtype, which is what the modulations take: the copy is half as large.
-                assignment = closed(assignment.astype(self.dtype))
-            finest = finest.replace(features=closed(finest.features), assignment=assignment)
+                assignment = fold(assignment.astype(self.dtype))
+            finest = finest.replace(features=fold(finest.features), assignment=assignment)
             alignments = (finest, *alignments[1:])
         return alignments, divergence
 

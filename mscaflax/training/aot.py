@@ -4,6 +4,7 @@
 module is a program, too: `python -m mscaflax.training.aot ANSWER` reads a request from its standard input.
 """
 
+import ctypes
 import functools
 import json
 import os
@@ -38,6 +39,8 @@ _ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
+
+_PR_SET_PDEATHSIG = 1
 
 # What the compiler says when the arguments and temporaries, or the temporaries alone, are too much.
 _TOO_LARGE = re.compile(
@@ -142,7 +145,7 @@ def compile_step(config, num_classes, target: Slice, batch_size, largest=0):
         "fsdp": config.mesh.fsdp,
         "modulation": config.model.modulation,
         "fold_columns": config.model.fold_columns,
-        "compiler_flags": os.environ.get("LIBTPU_INIT_ARGS", ""),
+        "tpu_options": list(config.train.tpu_options),
         "num_classes": num_classes,
         "memory": memory_report(memory, target),
         **roofline(
@@ -268,6 +271,8 @@ def explain_failure(text, number=None):
 
 def main(answer):
     """Compiles what standard input asks for; writes the report, or {"error": ...}, to the file `answer`."""
+    # No orphan that computes on for half an hour where the command was killed; libtpu exists for Linux alone.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     request = json.load(sys.stdin)
     config, target = config_from_json(request.pop("config")), parse_topology(request.pop("topology"))
     try:

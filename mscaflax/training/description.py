@@ -16,6 +16,7 @@ FREE_SETTINGS = (
     "model.remat",
     "model.synthesis_noise",
     "train.accumulate",
+    "train.tpu_options",
     "data.data_dir",
     "data.val_split",
     "train.steps",

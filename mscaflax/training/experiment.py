@@ -59,6 +59,7 @@ class Experiment:
       hidden_share: share of the examples whose exemplar hides half of its classes from the alignment.
       both_directions: whether examples 2i and 2i+1 of a batch are one pair, either way round.
       dtype: compute dtype of the frozen VGG.
+      tpu_options: (name, value) of the TPU compiler's options.
     """
 
     network: SynthesisNetwork
@@ -73,6 +74,7 @@ class Experiment:
     hidden_share: float
     both_directions: bool
     dtype: Any
+    tpu_options: tuple[tuple[str, str], ...] = ()
 
 
 def build_network(model_config, num_classes):
@@ -162,7 +164,15 @@ def build_experiment(config, num_classes):
         hidden_share=config.data.hidden_share,
         both_directions=config.data.both_directions,
         dtype=dtype,
+        tpu_options=_compiler_options(config.train.tpu_options),
     )
+
+
+def _compiler_options(texts):
+    found = tuple(tuple(text.split("=", 1)) if isinstance(text, str) else () for text in texts)
+    if not all(len(option) == 2 and option[0].startswith("xla_") for option in found):
+        raise UserError(f"config.train.tpu_options is {tuple(texts)}; give each as 'xla_NAME=VALUE'")
+    return found
 
 
 def _check_discriminator(config, size):

@@ -231,7 +231,7 @@ def shard_batch(batch, mesh):
     return {key: jax.make_array_from_process_local_data(sharding, value) for key, value in batch.items()}
 
 
-def jit_step(step, state_shardings, batch_sharding, replicated):
+def jit_step(step, state_shardings, batch_sharding, replicated, compiler_options=None):
     """Jits a train step (state, constants, batch) → (state, metrics) for a mesh; the state is donated.
 
     Args:
@@ -239,10 +239,12 @@ def jit_step(step, state_shardings, batch_sharding, replicated):
       state_shardings: a tree of shardings like the state, or one for all.
       batch_sharding: sharding of every array of the batch.
       replicated: sharding of the constants and of the metrics.
+      compiler_options: {name: value} for the compiler of the mesh's devices.
     """
     return jax.jit(
         step,
         in_shardings=(state_shardings, replicated, batch_sharding),
         out_shardings=(state_shardings, replicated),
         donate_argnums=0,
+        compiler_options=compiler_options,
     )

@@ -244,7 +244,8 @@ def make_train_step(experiment, mesh):
         return train_step(experiment, state, vgg, batch, mesh)
 
     states = state_shardings(mesh, lambda: init_state(experiment, neutral_statistics()))
-    return jit_step(step, states, batch_sharding(mesh), replicated(mesh))
+    options = dict(experiment.tpu_options) if mesh.devices.flat[0].platform == "tpu" else None
+    return jit_step(step, states, batch_sharding(mesh), replicated(mesh), options)
 
 
 def synthesize(network, params, statistics, vgg, batch, keys, valid=None, dtype=jnp.float32):
