@@ -144,7 +144,7 @@ def _changes(run, numbers):
     found = [key for key, value in asked.items() if measured[key] != value]
     for key, value in run.overrides.items():
         group, _, name = key.rpartition(".")
-        value = list(value) if isinstance(value, tuple) else value  # as JSON has it
+        value = {"__tuple__": list(value)} if isinstance(value, tuple) else value  # as config_to_json has it
         if (config[group] if group else config).get(name) != value:
             found.append(key)
     return found

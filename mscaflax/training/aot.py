@@ -258,6 +258,8 @@ def explain_failure(text, number=None):
     if full := _TOO_LARGE.search(text):
         needs, available = full["all"] or full["part"], full["hbm"] or full["left"]
         return f"it does not fit: it needs {needs} of {available} memory; {WHAT_TAKES_LESS}"
+    if unknown := re.search(r"No such compile option: '(\w+)'", text):
+        return f"the TPU compiler knows no {unknown[1]}: correct config.train.tpu_options"
     if number == signal.SIGKILL:
         return "the compiler was killed, probably for its memory: end other programs, or use a larger machine"
     lines = [line.strip() for line in text.splitlines() if line.strip()]

@@ -231,6 +231,11 @@ def shard_batch(batch, mesh):
     return {key: jax.make_array_from_process_local_data(sharding, value) for key, value in batch.items()}
 
 
+def is_of_tpus(mesh):
+    """Whether a mesh has devices, and they are TPUs; those of another machine, too."""
+    return isinstance(mesh, jax.sharding.Mesh) and mesh.devices.flat[0].platform == "tpu"
+
+
 def jit_step(step, state_shardings, batch_sharding, replicated, compiler_options=None):
     """Jits a train step (state, constants, batch) → (state, metrics) for a mesh; the state is donated.
 

@@ -11,6 +11,7 @@ from mscaflax.training import losses
 from mscaflax.training.sharding import (
     batch_sharding,
     gather,
+    is_of_tpus,
     jit_step,
     microbatches,
     replicated,
@@ -244,7 +245,7 @@ def make_train_step(experiment, mesh):
         return train_step(experiment, state, vgg, batch, mesh)
 
     states = state_shardings(mesh, lambda: init_state(experiment, neutral_statistics()))
-    options = dict(experiment.tpu_options) if mesh.devices.flat[0].platform == "tpu" else None
+    options = dict(experiment.tpu_options) if is_of_tpus(mesh) else None
     return jit_step(step, states, batch_sharding(mesh), replicated(mesh), options)
 
 

@@ -171,6 +171,10 @@ def test_the_report_as_json(monkeypatch, capsys):
 @pytest.mark.skipif(find_spec("libtpu") is None, reason="no libtpu: pip install -e '.[compile]'")
 def test_tiny_compiles_for_a_tpu(tmp_path):
     arguments = [*TINY, *SLICE, "--config.model.dtype=bfloat16", "--largest=5"]
+    # As the config for TPUs has them.
+    for setting in ("model.fold_columns", "train.tpu_options"):
+        group, name = setting.split(".")
+        arguments.append(f"--config.{setting}={load_config(['--config=coco_stuff256'])[group][name]}")
     before = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
     done = subprocess.run(
         [sys.executable, "-m", "mscaflax", *arguments, f"--output={tmp_path}/report.json"],

@@ -122,6 +122,11 @@ F0000 00:00:2 123 space_to_batch_converter.cc:99] Check failed: a == b (1 vs. 2)
         ),
         ("INTERNAL: Mosaic failed\nmore of it", None, "failed: INTERNAL: Mosaic failed; try another"),
         (FATAL, signal.SIGABRT, "SIGABRT, F0000 .*Check failed: a == b.*try another --per_device_batch"),
+        (
+            "INVALID_ARGUMENT: No such compile option: 'xla_a'",
+            None,
+            "no xla_a: correct config.train.tpu_options",
+        ),
         ("", signal.SIGKILL, "killed, probably for its memory"),
         ("", signal.SIGSEGV, "SIGSEGV, it said nothing"),
     ],

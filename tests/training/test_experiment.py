@@ -65,6 +65,8 @@ def test_every_model_value_reaches_the_network():
             "--config.model.normalization=position",
             "--config.model.noise=false",
             "--config.model.remat=true",
+            "--config.model.fold_columns=true",
+            "--config.train.tpu_options=('xla_one=1', 'xla_two=a=b')",
             "--config.model.synthesis_noise=(0.0, 0.5, 1.0, 1.0, 2.0)",
             "--config.train.accumulate=4",
             "--config.model.dtype=bfloat16",
@@ -78,7 +80,8 @@ def test_every_model_value_reaches_the_network():
         found = getattr(experiment.network, key)
         assert found == (jnp.bfloat16 if key == "dtype" else value)
     assert experiment.network.num_classes == experiment.discriminator.num_classes == 9
-    assert experiment.discriminator.num_scales == 3
+    assert experiment.discriminator.num_scales == 3 and experiment.discriminator.fold_columns
+    assert experiment.tpu_options == (("xla_one", "1"), ("xla_two", "a=b"))
     assert experiment.dtype == experiment.discriminator.dtype == jnp.bfloat16
     assert experiment.loss.l1 == 2.5 and experiment.accumulate == 4
     assert (experiment.size, experiment.seed) == (config.data.size, config.seed)
@@ -111,6 +114,11 @@ def test_every_model_value_reaches_the_network():
         ),
         ("data.size=40", "config.data.size is 40; it must be a multiple of 16"),
         ("data.size=16", "config.data.size is 16; it must be a multiple of 16, at least 32"),
+        (
+            "train.tpu_options=('xla_one',)",
+            "config.train.tpu_options is ('xla_one',); give each as 'xla_NAME=",
+        ),
+        ("train.tpu_options=(1,)", "config.train.tpu_options is (1,); give each as 'xla_NAME=VALUE'"),
         ("optimizer.decay_from=1.5", "config.optimizer.decay_from is 1.5; it must lie in 0..1"),
         ("optimizer.decay_from=-0.1", "config.optimizer.decay_from is -0.1"),
     ],

@@ -194,6 +194,7 @@ def test_parts_of_the_batch_remat_and_folded_columns_give_the_same(double, stati
     in_parts = replace(
         of_whole,
         accumulate=2,
+        tpu_options=(("xla_no_such", "1"),),  # not for this device
         network=replace(of_whole.network, remat=True, fold_columns=True),
         discriminator=replace(of_whole.discriminator, fold_columns=True),
     )
