@@ -186,7 +186,7 @@ class SynthesisNetwork(nn.Module):
     def decode(self, alignments, target_labels, noise_keys=None, valid=None, training=False, folded=False):
         """Synthesizes from aligned features: the image [b, h, w, 3] float32 in [-1, 1].
 
-        `noise_keys` [b] random keys; None leaves the noise out. `training`: of __call__. `folded`: of align.
+        `noise_keys` [b] random keys; None leaves the noise out. `training` as of __call__, `folded` of align.
         """
         present = [c if c is None else (c > 0) for c in coverage_pyramid(valid, self.num_scales)]
         coarsest = self.num_scales - 1
@@ -194,7 +194,9 @@ class SynthesisNetwork(nn.Module):
         if alignments[coarsest] is not None:
             inputs.insert(0, alignments[coarsest].features)
         x = self.start(*inputs, valid=present[coarsest])
-        sizes = [(x.shape[1] << i, x.shape[2] << i) for i in reversed(range(self.num_scales))]
+        sizes = [features.shape[1:3] for features in target_labels]
+        if folded:
+            sizes[0] = (sizes[0][0], 2 * sizes[0][1])
         noise = self._noise(noise_keys, x.shape[0], sizes, training)
         for scale in reversed(range(self.num_scales)):
             here = folded and scale == 0

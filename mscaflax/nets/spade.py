@@ -115,7 +115,7 @@ class ModulatedBlock(nn.Module):
         skip = x
         channels = x.shape[-1] // (2 if folded else 1)
         if channels != self.channels:
-            (kernel, _) = Kernel((channels, self.channels), use_bias=False, name="skip")()
+            kernel, _ = Kernel((channels, self.channels), use_bias=False, name="skip")()
             kernel = kernel.astype(self.dtype)
             skip = x.astype(self.dtype) @ (fold_matrix(kernel) if folded else kernel)
         for i in (0, 1):
