@@ -3,7 +3,7 @@
 A TPU keeps the last axis in tiles of 128 lanes, and its convolutions pad maps of 64 channels to that: at full
 resolution half of all bytes moved would be padding. Folding changes how a map lies in memory and how a result
 is rounded, and nothing else: parameters are those of unfolded maps, and their kernels are folded on the way.
-Only training folds (`config.model.fold_columns`), maps without padding of content alone.
+Only training folds (`config.model.fold_columns`), where all of a map is content and nothing is padding.
 """
 
 import jax.numpy as jnp
