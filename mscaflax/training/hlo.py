@@ -16,7 +16,7 @@ COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "reduce-scatter", "coll
 _BITS = {"pred": 8, "s4": 4, "u4": 4, "bf16": 16, "c64": 64, "c128": 128}
 _ARRAY = re.compile(r"([a-z]+\d*[a-z0-9]*)\[([\d,]*)\](?:\{([\d,]*)(?::([^}]*))?\})?")
 _COMPUTATION = re.compile(r"(ENTRY )?%?([\w.-]+) \(.*\) -> .* \{$")
-_INSTRUCTION = re.compile(r"\s+(?:ROOT )?%?([\w.-]+) = (.*)$")
+_INSTRUCTION = re.compile(r"\s+(ROOT )?%?([\w.-]+) = (.*)$")
 _OPERATION = re.compile(r"\s*([\w-]+)\((.*)$")
 _OPERANDS = re.compile(r"%([\w.-]+)")
 _CALLED = re.compile(r"(?:body|condition|to_apply|true_computation|false_computation)=%?([\w.-]+)")
@@ -59,7 +59,10 @@ class Array:
 
 @dataclass(frozen=True)
 class Instruction:
-    """One instruction; `operands` are names, `place` says which part of the source it is from."""
+    """One instruction; `operands` are names, `place` says which part of the source it is from.
+
+    `root`: whether it is what its computation returns.
+    """
 
     name: str
     opcode: str
@@ -67,6 +70,7 @@ class Instruction:
     operands: tuple[str, ...]
     place: str
     text: str
+    root: bool = False
 
 
 def parse_arrays(text: str) -> tuple[Array, ...]:
@@ -101,18 +105,19 @@ def parse_program(text: str) -> tuple[str, dict[str, list[Instruction]]]:
             current = computations.setdefault(head[2], [])
             entry = head[2] if head[1] else entry
         elif found := _INSTRUCTION.match(line):
-            kind, rest = _split_type(found[2])
+            kind, rest = _split_type(found[3])
             if operation := _OPERATION.match(rest):
                 arguments = operation[2][: _closing(f"({operation[2]}") - 1]
                 place = _PLACE.search(rest)
                 current.append(
                     Instruction(
-                        found[1],
+                        found[2],
                         operation[1],
                         parse_arrays(kind),
                         tuple(_OPERANDS.findall(arguments)),
                         place[1] if place else "",
                         rest,
+                        bool(found[1]),
                     )
                 )
     return entry, computations
@@ -256,7 +261,8 @@ def _parts_read(name, computations, known):
             if user.opcode in _SLICES and index == 0:
                 sizes.append(user.arrays[0].stored_nbytes)
             elif user.opcode == "bitcast":
-                sizes.append(taken(user.name))
+                # What the computation returns is for its caller to take: all of it, as far as is known here.
+                sizes.append(None if user.root else taken(user.name))
             elif user.opcode == "fusion":
                 sizes.append(_parts_read(_FUSED.search(user.text)[1], computations, known).get(index))
             else:
