@@ -45,6 +45,7 @@ def get_config():
         1.0,
     )  # its strength outside of training; free to change later
     model.fold_columns = False  # two columns side by side in the channels at full resolution: for TPUs
+    model.convolutions = False  # products of the generator's blocks as convolutions: for TPUs
     model.remat = False  # compute the blocks anew in the backward pass: less memory, more arithmetic
     model.dtype = "float32"  # compute dtype, float32 or bfloat16; parameters are float32
 

@@ -132,7 +132,9 @@ def explanation(model, alignments, layout, exemplar, picture, scale=None):
     if scale not in scales:
         raise UserError(f"scale {scale} has no attention: choose one of {', '.join(map(str, scales))}")
     found = alignments[scale]
-    alpha, beta, gamma = (np.asarray(x[0]) for x in (found.attention, found.assignment, found.gate))
+    alpha, beta, gamma = (
+        np.asarray(x[0], np.float32) for x in (found.attention, found.assignment, found.gate)
+    )
     content = beta if layout.valid is None else beta * _share_of_content(layout.valid, scale)
     use = content.sum(axis=(0, 1))
     order = np.argsort(-use, kind="stable")

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from mscaflax.nets.convolution import Kernel, split_kernel
-from mscaflax.nets.encoders import folded_one_hot
-from mscaflax.nets.folding import fold, fold_kernel, fold_matrix
+from mscaflax.nets.encoders import class_shares, folded_one_hot
+from mscaflax.nets.folding import fold, fold_kernel, fold_matrix, round_to
 from mscaflax.nets.layers import average_pool, instance_norm
+from mscaflax.nets.per_image import convolve_pointwise
 
 
 class StridedConv(nn.Module):
@@ -94,7 +95,8 @@ class MultiScaleDiscriminator(nn.Module):
       channels: channels of each hidden layer.
       label_channels: width of the label embedding that is concatenated with the image.
       num_scales: how many discriminators.
-      fold_columns: whether the first one takes folded maps (`mscaflax.nets.folding`): the same function.
+      fold_columns: whether the first one takes folded maps (`mscaflax.nets.folding`), and the others read the
+        classes off the labels: the same function.
       dtype: compute dtype.
     """
 
@@ -116,15 +118,21 @@ class MultiScaleDiscriminator(nn.Module):
         embed, _ = Kernel((classes, self.label_channels), use_bias=False, name="embed")()
         embed = embed.astype(self.dtype)
         # Shares of classes are pooled, and not their features: they are read off the labels, not a large map.
-        shares = jax.nn.one_hot(label, classes, dtype=self.dtype)
+        shares = None if self.fold_columns else jax.nn.one_hot(label, classes, dtype=self.dtype)
         outputs = []
         for scale in range(self.num_scales):
+            folded = self.fold_columns and not scale
             if scale:
-                image, shares = average_pool(image), average_pool(shares)
-            patches = PatchDiscriminator(self.channels, self.dtype, name=f"scale{scale}")
-            if self.fold_columns and not scale:
-                labels = folded_one_hot(label, classes, self.dtype) @ fold_matrix(embed)
-                outputs.append(patches(fold(image), labels, update_stats=update_stats, folded=True))
+                image = average_pool(image)
+                shares = None if self.fold_columns else average_pool(shares)
+            if folded:
+                shown, kernel = folded_one_hot(label, classes, self.dtype), fold_matrix(embed)
+                labels = convolve_pointwise(shown, kernel)
+            elif self.fold_columns:
+                labels = convolve_pointwise(class_shares(label, classes, 2**scale, self.dtype), embed)
             else:
-                outputs.append(patches(image, shares @ embed, update_stats=update_stats))
+                labels = shares @ embed
+            patches = PatchDiscriminator(self.channels, self.dtype, name=f"scale{scale}")
+            maps = (fold(round_to(image, self.dtype)) if folded else image), labels
+            outputs.append(patches(*maps, update_stats=update_stats, folded=folded))
         return tuple(outputs)

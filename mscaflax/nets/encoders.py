@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from mscaflax.nets.convolution import EdgeConv, Kernel, split_kernel
 from mscaflax.nets.folding import fold, fold_matrix, fold_vector
 from mscaflax.nets.layers import average_pool
+from mscaflax.nets.per_image import convolve_pointwise
 
 
 @flax.struct.dataclass
@@ -49,7 +50,7 @@ class LabelEncoder(nn.Module):
         embed = Kernel(shape, use_bias=False, kernel_init=init, name="embed")()[0].astype(self.dtype)
         # one_hot defaults to float32 and would promote every later layer.
         if folded:
-            x = folded_one_hot(label, shape[0], self.dtype) @ fold_matrix(embed)
+            x = convolve_pointwise(folded_one_hot(label, shape[0], self.dtype), fold_matrix(embed))
         else:
             x = jax.nn.one_hot(label, shape[0], dtype=self.dtype) @ embed
         pyramid = []
@@ -72,6 +73,13 @@ def folded_one_hot(label, num_classes, dtype):
     channels = jnp.arange(2 * num_classes).reshape(1, 1, 1, -1)
     left, right = label[..., ::2, None], label[..., 1::2, None]
     return ((channels == left) | (channels == right + num_classes)).astype(dtype)
+
+
+def class_shares(label, num_classes, factor, dtype):
+    """average_pool(jax.nn.one_hot(label, num_classes), factor) of [b, h, w] int, without the large map."""
+    classes = jnp.arange(num_classes).reshape(1, 1, 1, -1)
+    cells = [label[:, y::factor, x::factor, None] == classes for y in range(factor) for x in range(factor)]
+    return (sum(cell.astype(jnp.float32) for cell in cells) / factor**2).astype(dtype)
 
 
 class ImageEncoder(nn.Module):
@@ -110,6 +118,6 @@ class ImageEncoder(nn.Module):
             if here:
                 kernels, bias = map(fold_matrix, kernels), fold_vector(bias)
             # The sum of their products: the two side by side would be a copy of the larger one.
-            of_tap, of_colour = map(jnp.matmul, maps, kernels)
+            of_tap, of_colour = map(convolve_pointwise if folded else jnp.matmul, maps, kernels)
             pyramid.append(of_tap + of_colour + bias.reshape(1, 1, 1, -1))
         return tuple(pyramid)

@@ -6,6 +6,9 @@ is rounded, and nothing else: parameters are those of unfolded maps, and their k
 Only training folds (`config.model.fold_columns`), where all of a map is content and nothing is padding.
 """
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -65,3 +68,23 @@ def fold_kernel(kernel, stride=1):
     folded = jnp.einsum("dqpt,htcn->hdqcpn", jnp.asarray(taps, kernel.dtype), kernel)
     height, places, _, inputs, outputs, features = folded.shape
     return folded.reshape(height, places, 2 * inputs, outputs * features), (before, places - 1 - before)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def round_to(x, dtype):
+    """x.astype(dtype), whose gradient is rounded to `dtype`, too.
+
+    XLA takes a rounding out that comes right before a widening: gradients of images would be float32.
+    """
+    return x.astype(dtype)
+
+
+def _round_to_forward(x, dtype):
+    return x.astype(dtype), jnp.zeros((), x.dtype)
+
+
+def _round_to_backward(dtype, like, gradient):
+    return (jax.lax.optimization_barrier(gradient).astype(like.dtype),)
+
+
+round_to.defvjp(_round_to_forward, _round_to_backward)

@@ -24,6 +24,10 @@ from mscaflax.nets.spade import ModulatedBlock
 # and blue, as much noise would go into the colours as into the brightness.
 COLOUR_BASIS = 3.75 * np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], np.float32)
 
+# The finest scales, whose blocks compute products as convolutions: coarser maps are small, and have so
+# many channels that masks cost copies.
+LARGE_SCALES = 2
+
 
 @flax.struct.dataclass
 class Synthesis:
@@ -58,6 +62,8 @@ class SynthesisNetwork(nn.Module):
       normalization: `instance` or `position`.
       fold_columns: whether training computes the finest scale with folded maps (`mscaflax.nets.folding`):
         less memory traffic on a TPU, the same function but for rounding.
+      convolutions: whether training's products in the blocks of the LARGE_SCALES are convolutions
+        (`mscaflax.nets.per_image`): the same, for more arithmetic.
       remat: whether the blocks of the generator are computed anew in the backward pass, not remembered.
       noise: whether each block receives a noise map.
       synthesis_noise: strength of each scale's noise maps outside of training, finest first, beside theirs in
@@ -80,6 +86,7 @@ class SynthesisNetwork(nn.Module):
     noise: bool = True
     synthesis_noise: tuple[float, ...] = (1.0,) * 5
     fold_columns: bool = False
+    convolutions: bool = False
     remat: bool = False
     dtype: Any = jnp.float32
 
@@ -107,8 +114,8 @@ class SynthesisNetwork(nn.Module):
             self.dtype,
         )
         self.start = EdgeConv(self.generator_channels[-1], dtype=self.dtype)
-        # `folded`, the argument of that number, is no array.
-        block = nn.remat(ModulatedBlock, static_argnums=(6,)) if self.remat else ModulatedBlock
+        # `folded` and `convolutions`, the arguments of these numbers, are no arrays.
+        block = nn.remat(ModulatedBlock, static_argnums=(6, 7)) if self.remat else ModulatedBlock
         self.blocks = [
             block(channels, hidden, self.modulation, self.normalization, self.dtype)
             for channels, hidden in zip(
@@ -203,7 +210,13 @@ class SynthesisNetwork(nn.Module):
             if scale < coarsest:
                 x = upsample_folded(x) if here else upsample(x, present[scale + 1])
             x = self.blocks[scale](
-                x, alignments[scale], target_labels[scale], noise[scale], present[scale], here
+                x,
+                alignments[scale],
+                target_labels[scale],
+                noise[scale],
+                present[scale],
+                here,
+                training and self.convolutions and scale < LARGE_SCALES,
             )
         inputs = [nn.leaky_relu(x, 0.2)]
         if alignments[0] is not None:

@@ -37,6 +37,10 @@ def coverage_pyramid(valid, num_scales):
 
 def average_pool(x, factor=2):
     """Mean over factor×factor cells: [b, h, w, c] → [b, h/factor, w/factor, c], in x's dtype."""
+    if factor == 2:
+        # Strided sums: of cells along axes of their own, a TPU fills nine tenths of each tile with padding.
+        rows = x[:, ::2].astype(jnp.float32) + x[:, 1::2].astype(jnp.float32)
+        return ((rows[:, :, ::2] + rows[:, :, 1::2]) / 4).astype(x.dtype)
     b, h, w, c = x.shape
     cells = x.reshape(b, h // factor, factor, w // factor, factor, c)
     return cells.mean(axis=(2, 4))
@@ -95,6 +99,19 @@ def layer_norm(x):
     y = x.astype(jnp.float32)
     y = y - y.mean(axis=-1, keepdims=True)
     return (y * jax.lax.rsqrt((y * y).mean(axis=-1, keepdims=True) + EPSILON)).astype(x.dtype)
+
+
+def normalized_product(x, kernel):
+    """`layer_norm(x) @ kernel` without a normalized map: [b, h, w, c], [c, n] → [b, h, w, n], in x's dtype.
+
+    A kernel whose columns sum to 0 takes off x's mean; the deviation, float32, divides what is left. So
+    neither pass moves a normalized map or its gradient.
+    """
+    y = x.astype(jnp.float32)
+    y = y - y.mean(axis=-1, keepdims=True)
+    scale = jax.lax.rsqrt((y * y).mean(axis=-1, keepdims=True) + EPSILON)
+    kernel = kernel - kernel.mean(axis=0, keepdims=True)
+    return ((x @ kernel.astype(x.dtype)).astype(jnp.float32) * scale).astype(x.dtype)
 
 
 def instance_norm(x, valid=None, folded=False):

@@ -4,6 +4,7 @@ Axes: b batch, h w positions, k regions, n image channels, m label channels. The
 target's need not be of one size.
 """
 
+import functools
 from typing import Any
 
 import flax
@@ -11,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mscaflax.nets.layers import layer_norm
+from mscaflax.nets.layers import layer_norm, normalized_product
 
 HIDDEN = 1e-30  # what a position that is not visible counts, against 1: nothing beside any logit
 
@@ -22,9 +23,10 @@ class Alignment:
 
     Attributes:
       features: [b, h, w, n] the exemplar's features, laid out as the target (F_x1).
-      assignment: [b, h, w, k] float32 β, which region each target position takes; None without regions.
+      assignment: [b, h, w, k] β, which region each target position takes, in the compute dtype; None without
+        regions.
       values: [b, k, n] γ·V, filled, the style of each region; None without regions.
-      attention: [b, h, w, k] float32 α over the exemplar's positions; None without regions.
+      attention: [b, h, w, k] α over the exemplar's positions, in the compute dtype; None without regions.
       gate: [b, k] float32 γ in [0, 1]; None without regions.
       regions: [b, k, n] V, the regions' features before masking; None without regions.
     """
@@ -42,8 +44,29 @@ def distribute(assignment_bhwk, values_bkn):
     return jnp.einsum("bhwk,bkn->bhwn", assignment_bhwk.astype(values_bkn.dtype), values_bkn)
 
 
-def spatial_attention(logits_bhwk, visible_bhw1=None):
-    """α: softmax of each region's logits over the exemplar's positions, float32.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def softmax(logits, axis, dtype):
+    """Softmax of float32 logits, in `dtype`, which is all that the backward pass keeps of it."""
+    # Exponentials are computed twice, once for their sum: that moves less than a float32 map of them.
+    return jnp.exp(logits - jax.nn.logsumexp(logits, axis=axis, keepdims=True)).astype(dtype)
+
+
+def _softmax_forward(logits, axis, dtype):
+    weights = softmax(logits, axis, dtype)
+    return weights, weights
+
+
+def _softmax_backward(axis, dtype, weights, gradient):
+    # Without the barrier, XLA would leave the gradient's rounding out, and write it as float32.
+    weights, gradient = (x.astype(jnp.float32) for x in (weights, jax.lax.optimization_barrier(gradient)))
+    return (weights * (gradient - (weights * gradient).sum(axis=axis, keepdims=True)),)
+
+
+softmax.defvjp(_softmax_forward, _softmax_backward)
+
+
+def spatial_attention(logits_bhwk, visible_bhw1=None, dtype=jnp.float32):
+    """α: softmax of each region's logits over the exemplar's positions, computed in float32, in `dtype`.
 
     `visible_bhw1`: None, or float32 in [0, 1], the share of each position that may be looked at: α is
     proportional to it.
@@ -51,7 +74,7 @@ def spatial_attention(logits_bhwk, visible_bhw1=None):
     logits = logits_bhwk.astype(jnp.float32)
     if visible_bhw1 is not None:
         logits = logits + jnp.log(jnp.maximum(visible_bhw1, HIDDEN))
-    return jax.nn.softmax(logits, axis=(1, 2))
+    return softmax(logits, (1, 2), dtype)
 
 
 def visible_mean(x_bhwn, visible_bhw1=None):
@@ -62,9 +85,9 @@ def visible_mean(x_bhwn, visible_bhw1=None):
     return jnp.einsum("bhw,bhwn->bn", weight[..., 0].astype(x_bhwn.dtype), x_bhwn)
 
 
-def channel_attention(logits_bhwk):
-    """β: softmax over regions at each target position, float32."""
-    return jax.nn.softmax(logits_bhwk.astype(jnp.float32), axis=-1)
+def channel_attention(logits_bhwk, dtype=jnp.float32):
+    """β: softmax over regions at each target position, computed in float32, in `dtype`."""
+    return softmax(logits_bhwk.astype(jnp.float32), -1, dtype)
 
 
 def of_exemplar(rows, itself):
@@ -94,7 +117,8 @@ class MaskedSpatialChannelAttention(nn.Module):
       masking: whether γ is computed; without it γ = 1.
       mask_fill: what a masked region holds: `zero`, or `global`, the exemplar's mean feature times 1-γ.
       gate_channels: width of γ's hidden layer.
-      dtype: dtype of the products over positions; softmax, γ's perceptron and layer norms are float32.
+      dtype: dtype of the products over positions, and of what the softmaxes give; these, γ's perceptron and
+        the deviations of the layer norms are computed in float32.
     """
 
     num_regions: int
@@ -129,24 +153,24 @@ class MaskedSpatialChannelAttention(nn.Module):
         # Layer-normalized inputs and fan-in scaled weights give logits of deviation 1 per term. The
         # temperatures raise that to about 2: softmax over thousands of positions stays uniform otherwise.
         init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
-        w_x = self.param("image_projection", init, (num_image, self.num_regions)).astype(self.dtype)
-        w_c = self.param("label_projection", init, (num_label, self.num_regions)).astype(self.dtype)
+        w_x = self.param("image_projection", init, (num_image, self.num_regions))
+        w_c = self.param("label_projection", init, (num_label, self.num_regions))
         a = self.param("alpha_temperature", nn.initializers.constant(2**0.5), ())
         b = self.param("beta_temperature", nn.initializers.constant(2.0), ())
 
         def label_logits_of(label_bhwm):
-            return jnp.einsum("bhwm,mk->bhwk", layer_norm(label_bhwm.astype(self.dtype)), w_c)
+            return normalized_product(label_bhwm.astype(self.dtype), w_c)
 
         target_logits = label_logits_of(target_label_bhwm)
         label_logits = target_logits if itself is not None else label_logits_of(exemplar_label_bhwm)
-        image_logits = jnp.einsum("bhwn,nk->bhwk", layer_norm(image), w_x)
-        alpha = spatial_attention(a * (image_logits + label_logits).astype(jnp.float32), visible)
-        beta = channel_attention(b * target_logits.astype(jnp.float32))
+        image_logits = normalized_product(image, w_x)
+        alpha = spatial_attention(a * (image_logits + label_logits).astype(jnp.float32), visible, self.dtype)
+        beta = channel_attention(b * target_logits.astype(jnp.float32), self.dtype)
 
-        found = {"regions": jnp.einsum("bhwk,bhwn->bkn", alpha.astype(self.dtype), image)}
+        found = {"regions": jnp.einsum("bhwk,bhwn->bkn", alpha, image)}
         if self.masking:
             found["labels"] = self._weigh(alpha, exemplar_label_bhwm)
-            found["logits"] = (alpha * label_logits.astype(jnp.float32)).sum(axis=(1, 2))
+            found["logits"] = (alpha.astype(jnp.float32) * label_logits.astype(jnp.float32)).sum(axis=(1, 2))
             if self.mask_fill == "global":
                 found["mean"] = visible_mean(image, visible)
         found = {name: of_exemplar(rows, itself) for name, rows in found.items()}
@@ -178,6 +202,7 @@ class MaskedSpatialChannelAttention(nn.Module):
         [b, h, w, k], label features [b, h, w, m], label logits [b, h, w, k]).
         """
         (region_is, offered), (beta, target_label, target_logits) = exemplar, target
+        beta = beta.astype(jnp.float32)
         taken = beta if coverage is None else beta * coverage
         positions = beta.shape[1] * beta.shape[2] if coverage is None else coverage.sum(axis=(1, 2))
         demand = taken.sum(axis=(1, 2))

@@ -7,10 +7,12 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 
 from mscaflax.nets.convolution import EdgeConv, Kernel
 from mscaflax.nets.folding import fold, fold_matrix, fold_vector
 from mscaflax.nets.layers import normalize
+from mscaflax.nets.per_image import convolve_each, convolve_pointwise
 
 HE = nn.initializers.he_normal()
 # At the start, beside features of unit deviation: normalization over positions then has noise to normalize
@@ -55,9 +57,19 @@ class DecoupledModulation(nn.Module):
     hidden: int
     dtype: Any = jnp.float32
 
-    @nn.compact
     def __call__(self, alignment, label_features, valid=None, folded=False):
         """As SpadeModulation's; an alignment without regions raises ValueError."""
+        inputs, kernels, bias = self.operands(alignment, label_features, folded)
+        if bias is not None:
+            return jnp.split(inputs @ kernels + bias.reshape(1, 1, 1, -1), 2, axis=-1)
+        return jnp.split(jnp.einsum("bhwj,bjc->bhwc", inputs, kernels), 2, axis=-1)
+
+    @nn.compact
+    def operands(self, alignment, label_features, folded=False):
+        """What scale and shift are the product of: (inputs [b, h, w, j], kernels [b, j, 2·channels], None).
+
+        Without an alignment (inputs, kernel [j, 2·channels], bias [2·channels]). All folded if `folded`.
+        """
         init = nn.initializers.variance_scaling(0.25, "fan_in", "truncated_normal")
         shape = (label_features.shape[-1] // (2 if folded else 1), 2 * self.channels)
         kernel, bias = (x.astype(self.dtype) for x in Kernel(shape, kernel_init=init, name="label")())
@@ -66,7 +78,7 @@ class DecoupledModulation(nn.Module):
             if folded:
                 kernel = _fold_both(kernel)
                 bias = jnp.concatenate([fold_vector(part) for part in jnp.split(bias, 2)])
-            return jnp.split(label_features @ kernel + bias.reshape(1, 1, 1, -1), 2, axis=-1)
+            return label_features, kernel, bias
         if alignment.values is None:
             raise ValueError("decoupled modulation needs an alignment with regions")
         x = nn.Dense(self.hidden, kernel_init=HE, dtype=self.dtype, name="hidden")(alignment.values)
@@ -81,12 +93,22 @@ class DecoupledModulation(nn.Module):
         kernels = jnp.broadcast_to(kernel[None], (x.shape[0], *kernel.shape))
         kernels = jnp.concatenate([kernels, x], axis=1)
         inputs = jnp.concatenate([label_features, alignment.assignment.astype(self.dtype)], axis=-1)
-        return jnp.split(jnp.einsum("bhwj,bjc->bhwc", inputs, kernels), 2, axis=-1)
+        return inputs, kernels, None
 
 
 def _fold_both(kernel):
     """A kernel [..., j, 2c] for scale and shift, for folded maps: [..., 2j, 4c], the scales first."""
     return jnp.concatenate([fold_matrix(part) for part in jnp.split(kernel, 2, axis=-1)], axis=-1)
+
+
+def modulate_together(modulations, alignment, label_features, folded):
+    """(scale, shift) of each of several DecoupledModulations, by one convolution that reads the maps once."""
+    operands = [modulation.operands(alignment, label_features, folded) for modulation in modulations]
+    kernels = [kernels for _, kernels, _ in operands]
+    out = convolve_each(operands[0][0], jnp.concatenate(kernels, axis=-1))
+    ends = np.cumsum([kernel.shape[-1] // 2 for kernel in kernels for _ in ("scale", "shift")])
+    maps = jnp.split(out, ends[:-1], axis=-1)
+    return list(zip(maps[::2], maps[1::2], strict=True))
 
 
 MODULATIONS = {"spade": SpadeModulation, "decoupled": DecoupledModulation}
@@ -110,26 +132,39 @@ class ModulatedBlock(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x, alignment, label_features, noise=None, valid=None, folded=False):
-        """x [b, h, w, c], noise None or [b, h, w, 2] → [b, h, w, channels]."""
+    def __call__(
+        self, x, alignment, label_features, noise=None, valid=None, folded=False, convolutions=False
+    ):
+        """x [b, h, w, c], noise None or [b, h, w, 2] → [b, h, w, channels].
+
+        With `convolutions`, products are convolutions, see `mscaflax.nets.per_image`.
+        """
         skip = x
         channels = x.shape[-1] // (2 if folded else 1)
         if channels != self.channels:
             kernel, _ = Kernel((channels, self.channels), use_bias=False, name="skip")()
             kernel = kernel.astype(self.dtype)
-            skip = x.astype(self.dtype) @ (fold_matrix(kernel) if folded else kernel)
+            product = convolve_pointwise if convolutions else jnp.matmul
+            skip = product(x.astype(self.dtype), fold_matrix(kernel) if folded else kernel)
+        modulations = [
+            MODULATIONS[self.modulation](width, self.hidden, self.dtype, name=f"modulation{i}")
+            for i, width in enumerate((channels, self.channels))
+        ]
+        together = convolutions and self.modulation == "decoupled" and alignment is not None
+        if together:
+            modulated = modulate_together(modulations, alignment, label_features, folded)
         for i in (0, 1):
             if noise is not None:
                 strength = self.param(f"noise{i}", nn.initializers.constant(NOISE_STRENGTH), (channels,))
                 strength, drawn = strength.astype(x.dtype), noise[..., i : i + 1].astype(x.dtype)
                 if folded:
-                    x = x + fold(drawn) @ fold_matrix(strength[None])
+                    x = x + convolve_pointwise(fold(drawn), fold_matrix(strength[None]))
                 else:
                     x = x + drawn * strength.reshape(1, 1, 1, -1)
-            modulation = MODULATIONS[self.modulation](
-                channels, self.hidden, self.dtype, name=f"modulation{i}"
-            )
-            scale, shift = modulation(alignment, label_features, valid, folded)
+            if together:
+                scale, shift = modulated[i]
+            else:
+                scale, shift = modulations[i](alignment, label_features, valid, folded)
             x = normalize(x, self.normalization, valid, folded) * (1 + scale) + shift
             x = nn.leaky_relu(x, 0.2)
             # The first convolution stands before a normalization, which would cancel its bias.

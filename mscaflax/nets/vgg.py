@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 
 from mscaflax.errors import UserError
-from mscaflax.nets.folding import fold, fold_kernel, fold_vector
+from mscaflax.nets.folding import fold, fold_kernel, fold_vector, round_to
 from mscaflax.nets.pretrained import load_lpips_file
 from mscaflax.nets.small_maps import convolve_by_product, is_small
 
@@ -173,9 +173,8 @@ def vgg16_activations(
     """
     if images.ndim != 4 or images.shape[-1] != 3 or any(side < 16 for side in images.shape[1:3]):
         raise ValueError(f"images must be [b, h, w, 3] with h and w at least 16, got {images.shape}")
-    x = normalize_images(images).astype(dtype)
-    if folded:
-        x = fold(x)
+    x = normalize_images(images)
+    x = fold(round_to(x, dtype)) if folded else x.astype(dtype)
     convs = iter(params)
     found = {}
     for stage, widths in enumerate(STAGES, 1):

@@ -5,6 +5,7 @@ module is a program, too: `python -m mscaflax.training.aot ANSWER` reads a reque
 """
 
 import ctypes
+import dataclasses
 import functools
 import json
 import os
@@ -76,7 +77,14 @@ def trace_step(experiment, devices, batch_size, fsdp=1):
 
 
 def step_floor(experiment, per_device_batch):
-    """traffic_floor of one device's part of the step, which is the whole step on its part of the batch."""
+    """traffic_floor of one device's part of the step, which is the whole step on its part of the batch.
+
+    Products of each image with its own kernel count as such: masked maps, which convolutions make of them,
+    are never in memory.
+    """
+    experiment = dataclasses.replace(
+        experiment, network=dataclasses.replace(experiment.network, convolutions=False)
+    )
     arguments = abstract_arguments(experiment, per_device_batch)
     return traffic_floor(jax.make_jaxpr(functools.partial(train_step, experiment))(*arguments).jaxpr)
 
@@ -145,6 +153,7 @@ def compile_step(config, num_classes, target: Slice, batch_size, largest=0):
         "fsdp": config.mesh.fsdp,
         "modulation": config.model.modulation,
         "fold_columns": config.model.fold_columns,
+        "convolutions": config.model.convolutions,
         "tpu_options": list(config.train.tpu_options),
         "num_classes": num_classes,
         "memory": memory_report(memory, target),

@@ -12,6 +12,7 @@ from mscaflax.training.weights_file import FILE
 # free only where the rates do not fall towards its end.
 FREE_SETTINGS = (
     "mesh.fsdp",
+    "model.convolutions",
     "model.fold_columns",
     "model.remat",
     "model.synthesis_noise",

@@ -28,7 +28,8 @@ def attention_health(alignments):
     for scale, alignment in enumerate(alignments):
         if alignment is None or alignment.attention is None:  # switched off, or of a kind without α
             continue
-        alpha, beta, gate = alignment.attention, alignment.assignment, alignment.gate
+        alpha, beta = (x.astype(jnp.float32) for x in (alignment.attention, alignment.assignment))
+        gate = alignment.gate
         values = alignment.regions.astype(jnp.float32)
         rows = values / jnp.maximum(jnp.linalg.norm(values, axis=-1, keepdims=True), 1e-12)
         cosine = jnp.einsum("bkn,bjn->bkj", rows, rows)

@@ -242,7 +242,8 @@ def make_train_step(experiment, mesh):
     """
 
     def step(state, vgg, batch):
-        return train_step(experiment, state, vgg, batch, mesh)
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return train_step(experiment, state, vgg, batch, mesh)
 
     states = state_shardings(mesh, lambda: init_state(experiment, neutral_statistics()))
     options = dict(experiment.tpu_options) if is_of_tpus(mesh) else None

@@ -172,7 +172,7 @@ def test_the_report_as_json(monkeypatch, capsys):
 def test_tiny_compiles_for_a_tpu(tmp_path):
     arguments = [*TINY, *SLICE, "--config.model.dtype=bfloat16", "--largest=5"]
     # As the config for TPUs has them.
-    for setting in ("model.fold_columns", "train.tpu_options"):
+    for setting in ("model.fold_columns", "model.convolutions", "train.tpu_options"):
         group, name = setting.split(".")
         arguments.append(f"--config.{setting}={load_config(['--config=coco_stuff256'])[group][name]}")
     before = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from mscaflax.nets.convolution import edge_conv, edge_convolution
-from mscaflax.nets.encoders import folded_one_hot
-from mscaflax.nets.folding import fold, fold_kernel, fold_matrix, unfold
-from mscaflax.nets.layers import normalize, upsample, upsample_folded
+from mscaflax.nets.encoders import class_shares, folded_one_hot
+from mscaflax.nets.folding import fold, fold_kernel, fold_matrix, round_to, unfold
+from mscaflax.nets.layers import average_pool, normalize, upsample, upsample_folded
 from mscaflax.nets.msca import Alignment, distribute
 from mscaflax.nets.spade import ModulatedBlock
 from mscaflax.nets.vgg import load_vgg16, vgg16_taps
@@ -101,6 +101,20 @@ def test_one_hot_labels(rng):
     np.testing.assert_array_equal(unfold(found), jax.nn.one_hot(label, 4, dtype=jnp.bfloat16))
 
 
+@pytest.mark.parametrize("factor", [2, 4])
+def test_shares_of_classes_are_those_of_pooled_one_hot_maps(rng, factor):
+    label = rng.integers(0, 4, size=(2, 4, 8))
+    expected = average_pool(jax.nn.one_hot(label, 4), factor)
+    np.testing.assert_allclose(class_shares(label, 4, factor, jnp.float32), expected, atol=1e-6)
+
+
+def test_what_is_rounded_has_a_rounded_gradient(rng):
+    x, weights = (rng.normal(size=(3, 5)).astype(np.float32) for _ in range(2))
+    gradient = jax.jit(jax.grad(lambda x: (weights * round_to(x, jnp.bfloat16)).sum()))(x)
+    assert gradient.dtype == jnp.float32
+    np.testing.assert_array_equal(gradient, weights.astype(jnp.bfloat16).astype(np.float32))
+
+
 def test_features_of_vgg(rng):
     vgg = load_vgg16()
     images = rng.uniform(-1, 1, size=(1, 16, 32, 3)).astype(np.float32)
@@ -110,8 +124,10 @@ def test_features_of_vgg(rng):
 
 @pytest.mark.parametrize("channels", [6, 5])
 @pytest.mark.parametrize("regions", [True, False])
-@pytest.mark.parametrize("modulation", ["spade", "decoupled"])
-def test_a_block(rng, modulation, regions, channels):
+@pytest.mark.parametrize(
+    ("modulation", "convolutions"), [("spade", False), ("decoupled", False), ("decoupled", True)]
+)
+def test_a_block(rng, modulation, convolutions, regions, channels):
     """With and without an alignment; 6 channels come in, so that 5 need a projection beside the block."""
     block = ModulatedBlock(channels=channels, hidden=7, modulation=modulation)
     x, label, noise = (rng.normal(size=(2, 4, 8, c)).astype(np.float32) for c in (6, 4, 2))
@@ -128,7 +144,7 @@ def test_a_block(rng, modulation, regions, channels):
         given = alignment
         if given is not None:
             given = given.replace(features=fold(given.features), assignment=fold(given.assignment))
-        return unfold(block.apply(params, fold(x), given, fold(label), noise, None, True))
+        return unfold(block.apply(params, fold(x), given, fold(label), noise, None, True, convolutions))
 
     weight = rng.normal(size=(2, 4, 8, channels)).astype(np.float32)
 

@@ -11,6 +11,7 @@ from mscaflax.nets.layers import (
     instance_norm,
     layer_norm,
     normalize,
+    normalized_product,
     position_noise,
     upsample,
 )
@@ -49,6 +50,19 @@ def test_instance_norm_without_content_is_finite():
 def test_layer_norm_is_per_position(rng):
     x = rng.normal(3, 2, (2, 4, 6, 16)).astype(np.float32)
     np.testing.assert_allclose(layer_norm(x), standardized(x, -1), atol=1e-5)
+
+
+def test_a_normalized_product_is_that_of_the_normalized_map(rng):
+    x, kernel = rng.normal(3, 2, (2, 4, 6, 16)), rng.normal(0, 1, (16, 3))
+    weights = rng.normal(0, 1, (2, 4, 6, 3))
+
+    def values_and_gradients(product):
+        return jax.value_and_grad(lambda *arrays: (weights * product(*arrays)).sum(), (0, 1))(x, kernel)
+
+    with jax.enable_x64():
+        both = map(values_and_gradients, (normalized_product, lambda x, kernel: layer_norm(x) @ kernel))
+    # What is left are the statistics, float32 in both.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *both)
 
 
 @pytest.mark.parametrize("norm, axis", [(layer_norm, -1), (instance_norm, (1, 2))])

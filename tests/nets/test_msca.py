@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mscaflax.nets.msca import MaskedSpatialChannelAttention, distribute
+from mscaflax.nets.msca import (
+    MaskedSpatialChannelAttention,
+    channel_attention,
+    distribute,
+    spatial_attention,
+)
+from mscaflax.nets.msca import softmax as rounded_softmax
 
 B, K, N, M = 2, 3, 5, 4
 EXEMPLAR, TARGET = (3, 5), (4, 2)  # sizes differ
@@ -238,12 +244,23 @@ def test_features_are_linear_in_the_values(inputs, params):
     np.testing.assert_allclose(doubled, 2 * out.features, rtol=1e-5)
 
 
-def test_softmax_stays_float32_in_bfloat16(inputs, params):
+@pytest.mark.parametrize("axis", [-1, (1, 2)])
+def test_softmax_has_the_gradient_of_jax(rng, axis):
+    logits, weights = (rng.normal(0, 2, (2, 3, 4, 5)).astype(np.float32) for _ in range(2))
+    ours = jax.grad(lambda x: (weights * rounded_softmax(x, axis, jnp.float32)).sum())(logits)
+    theirs = jax.grad(lambda x: (weights * jax.nn.softmax(x, axis=axis)).sum())(logits)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+def test_softmax_is_computed_in_float32_in_bfloat16(inputs, params):
     out = apply(params, *inputs, dtype=jnp.bfloat16)
-    types = (out.attention.dtype, out.assignment.dtype, out.gate.dtype)
-    assert types == (jnp.float32,) * 3 and out.values.dtype == out.features.dtype == jnp.bfloat16
-    np.testing.assert_allclose(np.sum(out.attention, axis=(1, 2)), 1, atol=1e-5)
-    np.testing.assert_allclose(np.sum(out.assignment, axis=-1), 1, atol=1e-5)
+    given = out.attention, out.assignment, out.values, out.features
+    assert {x.dtype for x in given} == {jnp.dtype(jnp.bfloat16)} and out.gate.dtype == jnp.float32
+    # Each weight is rounded once, to 8 bits; exponentials in bfloat16 would be off by more.
+    logits = jax.random.normal(jax.random.key(1), (1, 16, 16, 4)) * 3
+    for function in (spatial_attention, channel_attention):
+        rounded = np.asarray(function(logits, dtype=jnp.bfloat16), np.float32)
+        np.testing.assert_allclose(rounded, function(logits), rtol=2**-8)
     full = apply(params, *inputs)
     np.testing.assert_allclose(out.features.astype(np.float32), full.features, atol=0.3)
 

@@ -235,7 +235,11 @@ def test_another_config_is_refused_with_the_difference(begun):
 def test_free_settings_may_change(begun):
     values = {"data.data_dir": "elsewhere", "data.val_split": "test", "model.remat": "true"}
     values["model.synthesis_noise"] = "(0.0, 1.0, 1.0, 1.0, 2.0)"
-    values |= {"model.fold_columns": "true", "train.tpu_options": "('xla_one=1',)"}
+    values |= {
+        "model.convolutions": "true",
+        "model.fold_columns": "true",
+        "train.tpu_options": "('xla_one=1',)",
+    }
     config = load_config(
         ["--config=tiny", *(f"--config.{key}={values.get(key, 77)}" for key in FREE_SETTINGS)]
     )

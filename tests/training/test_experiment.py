@@ -66,6 +66,7 @@ def test_every_model_value_reaches_the_network():
             "--config.model.noise=false",
             "--config.model.remat=true",
             "--config.model.fold_columns=true",
+            "--config.model.convolutions=true",
             "--config.train.tpu_options=('xla_one=1', 'xla_two=a=b')",
             "--config.model.synthesis_noise=(0.0, 0.5, 1.0, 1.0, 2.0)",
             "--config.train.accumulate=4",

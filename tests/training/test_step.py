@@ -195,7 +195,7 @@ def test_parts_of_the_batch_remat_and_folded_columns_give_the_same(double, stati
         of_whole,
         accumulate=2,
         tpu_options=(("xla_no_such", "1"),),  # not for this device
-        network=replace(of_whole.network, remat=True, fold_columns=True),
+        network=replace(of_whole.network, remat=True, fold_columns=True, convolutions=True),
         discriminator=replace(of_whole.discriminator, fold_columns=True),
     )
     vgg, statistics, batch = map(double, (vgg, statistics, toy_batch()))
