@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 
+from rich.console import Console
 from rich.progress import track
 
 # "step 10 of 65  10.6 pairs/s", or clu's own line: "[10] ..., train/pairs_per_second=10.6"
@@ -39,7 +40,6 @@ class Training:
             text=True,
             start_new_session=True,
         )
-        self.until_next_line()
 
     def until_next_line(self):
         """Seconds from here to the next line of the log with a speed in it."""
@@ -67,8 +67,8 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("old")
-    parser.add_argument("new")
+    parser.add_argument("old", help="a command of the older checkout")
+    parser.add_argument("new", help="the same of the newer one")
     parser.add_argument("--rounds", type=int, default=20, help="at least 2")
     options = parser.parse_args()
     if options.rounds < 2:
@@ -79,7 +79,9 @@ def main():
         for name in seconds:
             trainings[name] = Training(getattr(options, name))
             stack.callback(trainings[name].end)
-        for index in track(range(-WARM_UP, options.rounds), description="Rounds"):
+            trainings[name].until_next_line()
+        rounds = range(-WARM_UP, options.rounds)
+        for index in track(rounds, description="Rounds", console=Console(stderr=True)):
             for name in list(seconds)[:: 1 if index % 2 else -1]:
                 took = trainings[name].until_next_line()
                 if index >= 0:

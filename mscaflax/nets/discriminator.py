@@ -133,6 +133,6 @@ class MultiScaleDiscriminator(nn.Module):
             else:
                 labels = shares @ embed
             patches = PatchDiscriminator(self.channels, self.dtype, name=f"scale{scale}")
-            maps = (fold(round_to(image, self.dtype)) if folded else image), labels
-            outputs.append(patches(*maps, update_stats=update_stats, folded=folded))
+            seen = fold(round_to(image, self.dtype)) if folded else image
+            outputs.append(patches(seen, labels, update_stats=update_stats, folded=folded))
         return tuple(outputs)

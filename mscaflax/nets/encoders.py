@@ -76,7 +76,10 @@ def folded_one_hot(label, num_classes, dtype):
 
 
 def class_shares(label, num_classes, factor, dtype):
-    """average_pool(jax.nn.one_hot(label, num_classes), factor) of [b, h, w] int, without the large map."""
+    """average_pool(jax.nn.one_hot(label, num_classes), factor) of [b, h, w] int, without the large map.
+
+    `factor` divides h and w.
+    """
     classes = jnp.arange(num_classes).reshape(1, 1, 1, -1)
     cells = [label[:, y::factor, x::factor, None] == classes for y in range(factor) for x in range(factor)]
     return (sum(cell.astype(jnp.float32) for cell in cells) / factor**2).astype(dtype)

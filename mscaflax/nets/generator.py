@@ -60,10 +60,12 @@ class SynthesisNetwork(nn.Module):
       masking, mask_fill: see MaskedSpatialChannelAttention.
       modulation: `spade` or `decoupled`.
       normalization: `instance` or `position`.
-      fold_columns: whether training computes the finest scale with folded maps (`mscaflax.nets.folding`):
-        less memory traffic on a TPU, the same function but for rounding.
-      convolutions: whether training's products in the blocks of the LARGE_SCALES are convolutions
-        (`mscaflax.nets.per_image`): the same, for more arithmetic.
+      fold_columns: whether training computes the finest scale with folded maps (`mscaflax.nets.folding`), and
+        pointwise products of the encoders as convolutions: less memory traffic on a TPU, the same function
+        but for rounding.
+      convolutions: whether training computes the products of the LARGE_SCALES' blocks as convolutions
+        (`mscaflax.nets.per_image`): less memory traffic on a TPU, the same function but for rounding, and
+        arithmetic that grows with the square of a device's batch.
       remat: whether the blocks of the generator are computed anew in the backward pass, not remembered.
       noise: whether each block receives a noise map.
       synthesis_noise: strength of each scale's noise maps outside of training, finest first, beside theirs in

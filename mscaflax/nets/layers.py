@@ -38,6 +38,8 @@ def coverage_pyramid(valid, num_scales):
 def average_pool(x, factor=2):
     """Mean over factor×factor cells: [b, h, w, c] → [b, h/factor, w/factor, c], in x's dtype."""
     if factor == 2:
+        if any(isinstance(side, int) and side % 2 for side in x.shape[1:3]):
+            raise ValueError(f"a map of {x.shape[1]}×{x.shape[2]} has no cells of 2×2")
         # Strided sums: of cells along axes of their own, a TPU fills nine tenths of each tile with padding.
         rows = x[:, ::2].astype(jnp.float32) + x[:, 1::2].astype(jnp.float32)
         return ((rows[:, :, ::2] + rows[:, :, 1::2]) / 4).astype(x.dtype)
@@ -104,14 +106,16 @@ def layer_norm(x):
 def normalized_product(x, kernel):
     """`layer_norm(x) @ kernel` without a normalized map: [b, h, w, c], [c, n] → [b, h, w, n], in x's dtype.
 
-    A kernel whose columns sum to 0 takes off x's mean; the deviation, float32, divides what is left. So
-    neither pass moves a normalized map or its gradient.
+    A kernel whose columns sum to 0 takes off x's mean, but for what its rounding to x's dtype leaves, which
+    goes off the product; the deviation divides that. So neither pass moves a normalized map or its gradient.
     """
     y = x.astype(jnp.float32)
-    y = y - y.mean(axis=-1, keepdims=True)
+    mean = y.mean(axis=-1, keepdims=True)
+    y = y - mean
     scale = jax.lax.rsqrt((y * y).mean(axis=-1, keepdims=True) + EPSILON)
-    kernel = kernel - kernel.mean(axis=0, keepdims=True)
-    return ((x @ kernel.astype(x.dtype)).astype(jnp.float32) * scale).astype(x.dtype)
+    kernel = (kernel - kernel.mean(axis=0, keepdims=True)).astype(x.dtype)
+    left = mean * kernel.astype(jnp.float32).sum(axis=0).reshape(1, 1, 1, -1)
+    return (((x @ kernel).astype(jnp.float32) - left) * scale).astype(x.dtype)
 
 
 def instance_norm(x, valid=None, folded=False):

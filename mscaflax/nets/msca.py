@@ -23,8 +23,8 @@ class Alignment:
 
     Attributes:
       features: [b, h, w, n] the exemplar's features, laid out as the target (F_x1).
-      assignment: [b, h, w, k] β, which region each target position takes, in the compute dtype; None without
-        regions.
+      assignment: [b, h, w, k] β, which region each target position takes, in the compute dtype (of `class`,
+        float32); None without regions.
       values: [b, k, n] γ·V, filled, the style of each region; None without regions.
       attention: [b, h, w, k] α over the exemplar's positions, in the compute dtype; None without regions.
       gate: [b, k] float32 γ in [0, 1]; None without regions.
@@ -47,6 +47,8 @@ def distribute(assignment_bhwk, values_bkn):
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def softmax(logits, axis, dtype):
     """Softmax of float32 logits, in `dtype`, which is all that the backward pass keeps of it."""
+    if dtype == jnp.float32:
+        return jax.nn.softmax(logits, axis=axis)
     # Exponentials are computed twice, once for their sum: that moves less than a float32 map of them.
     return jnp.exp(logits - jax.nn.logsumexp(logits, axis=axis, keepdims=True)).astype(dtype)
 
@@ -59,7 +61,9 @@ def _softmax_forward(logits, axis, dtype):
 def _softmax_backward(axis, dtype, weights, gradient):
     # Without the barrier, XLA would leave the gradient's rounding out, and write it as float32.
     weights, gradient = (x.astype(jnp.float32) for x in (weights, jax.lax.optimization_barrier(gradient)))
-    return (weights * (gradient - (weights * gradient).sum(axis=axis, keepdims=True)),)
+    # Rounded weights do not sum to 1, and what they take off must be a mean.
+    mean = (weights * gradient).sum(axis=axis, keepdims=True) / weights.sum(axis=axis, keepdims=True)
+    return (weights * (gradient - mean),)
 
 
 softmax.defvjp(_softmax_forward, _softmax_backward)

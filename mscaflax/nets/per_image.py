@@ -22,7 +22,8 @@ def convolve_each(x, kernels):
 
     The kernels of all images lie along an axis which the convolution sums over, and a mask leaves each image
     its own: b times the arithmetic, but the masked map is never written, a TPU masks x as it reads it. With a
-    mesh (`jax.sharding.use_abstract_mesh`), b is the number of images on a device.
+    mesh (`jax.sharding.use_abstract_mesh`), b is the number of images on a device. A number that is not
+    finite in one kernel reaches all of them.
 
     Args:
       x: [b, h, w, j], split over all devices of the mesh along b.

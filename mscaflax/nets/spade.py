@@ -59,10 +59,7 @@ class DecoupledModulation(nn.Module):
 
     def __call__(self, alignment, label_features, valid=None, folded=False):
         """As SpadeModulation's; an alignment without regions raises ValueError."""
-        inputs, kernels, bias = self.operands(alignment, label_features, folded)
-        if bias is not None:
-            return jnp.split(inputs @ kernels + bias.reshape(1, 1, 1, -1), 2, axis=-1)
-        return jnp.split(jnp.einsum("bhwj,bjc->bhwc", inputs, kernels), 2, axis=-1)
+        return modulate_together([self], alignment, label_features, folded)[0]
 
     @nn.compact
     def operands(self, alignment, label_features, folded=False):
@@ -101,11 +98,18 @@ def _fold_both(kernel):
     return jnp.concatenate([fold_matrix(part) for part in jnp.split(kernel, 2, axis=-1)], axis=-1)
 
 
-def modulate_together(modulations, alignment, label_features, folded):
-    """(scale, shift) of each of several DecoupledModulations, by one convolution that reads the maps once."""
-    operands = [modulation.operands(alignment, label_features, folded) for modulation in modulations]
-    kernels = [kernels for _, kernels, _ in operands]
-    out = convolve_each(operands[0][0], jnp.concatenate(kernels, axis=-1))
+def modulate_together(modulations, alignment, label_features, folded=False, convolutions=False):
+    """(scale, shift) of each of several DecoupledModulations, by one product that reads the maps once."""
+    inputs, kernels, biases = zip(
+        *(modulation.operands(alignment, label_features, folded) for modulation in modulations), strict=True
+    )
+    joint = jnp.concatenate(kernels, axis=-1)
+    if joint.ndim == 2:
+        out = inputs[0] @ joint + jnp.concatenate(biases).reshape(1, 1, 1, -1)
+    elif convolutions:
+        out = convolve_each(inputs[0], joint)
+    else:
+        out = jnp.einsum("bhwj,bjc->bhwc", inputs[0], joint)
     ends = np.cumsum([kernel.shape[-1] // 2 for kernel in kernels for _ in ("scale", "shift")])
     maps = jnp.split(out, ends[:-1], axis=-1)
     return list(zip(maps[::2], maps[1::2], strict=True))
@@ -137,7 +141,8 @@ class ModulatedBlock(nn.Module):
     ):
         """x [b, h, w, c], noise None or [b, h, w, 2] → [b, h, w, channels].
 
-        With `convolutions`, products are convolutions, see `mscaflax.nets.per_image`.
+        With `convolutions`, the products of `decoupled` modulation and beside the block are convolutions, see
+        `mscaflax.nets.per_image`.
         """
         skip = x
         channels = x.shape[-1] // (2 if folded else 1)
@@ -150,9 +155,9 @@ class ModulatedBlock(nn.Module):
             MODULATIONS[self.modulation](width, self.hidden, self.dtype, name=f"modulation{i}")
             for i, width in enumerate((channels, self.channels))
         ]
-        together = convolutions and self.modulation == "decoupled" and alignment is not None
+        together = self.modulation == "decoupled"
         if together:
-            modulated = modulate_together(modulations, alignment, label_features, folded)
+            modulated = modulate_together(modulations, alignment, label_features, folded, convolutions)
         for i in (0, 1):
             if noise is not None:
                 strength = self.param(f"noise{i}", nn.initializers.constant(NOISE_STRENGTH), (channels,))

@@ -6,6 +6,7 @@ configuration D, convolutions only. Shapes: b batch, h and w height and width, N
 The parameters are always an argument: weights that a jitted function closes over become constants in it.
 """
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -103,18 +104,49 @@ def _convolve(x, kernel, stride, padding, precision=None):
     )
 
 
-def halve_by_max(x: jax.Array) -> jax.Array:
-    """2×2 max pooling of [b, h, w, c]; an odd last row or column is dropped."""
+def halve_by_max(x: jax.Array, folded: bool = False) -> jax.Array:
+    """2×2 max pooling of [b, h, w, c]; an odd last row or column is dropped.
+
+    A folded map [b, h, w/2, 2c] becomes [b, h/2, w/2, c], not folded; h is even.
+    """
+    if not folded:
+        x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
+    return _halve_by_max(x, folded)
+
+
+def _rows(x):
+    return x[:, ::2], x[:, 1::2]
+
+
+def _columns(x, folded):
+    return jnp.split(x, 2, axis=-1) if folded else (x[:, :, ::2], x[:, :, 1::2])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _halve_by_max(x, folded):
     # Strided maxima: on a CPU their gradient is much faster than that of a windowed reduction.
-    x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
-    x = jnp.maximum(x[:, ::2], x[:, 1::2])
-    return jnp.maximum(x[:, :, ::2], x[:, :, 1::2])
+    return jnp.maximum(*_columns(jnp.maximum(*_rows(x)), folded))
 
 
-def _halve_folded_by_max(x):
-    """The same of a folded map [b, h, w/2, 2c], h even: [b, h/2, w/2, c], not folded."""
-    x = jnp.maximum(x[:, ::2], x[:, 1::2])
-    return jnp.maximum(*jnp.split(x, 2, axis=-1))
+def _halve_forward(x, folded):
+    return _halve_by_max(x, folded), x
+
+
+def _halve_backward(folded, x, gradient):
+    """JAX's own gradient of the maxima, from x alone: JAX keeps a map of shares for each of them."""
+    columns = _share(gradient, *_columns(jnp.maximum(*_rows(x)), folded))
+    between = (*x.shape[:1], x.shape[1] // 2, *x.shape[2:])
+    rows = jnp.concatenate(columns, -1) if folded else jnp.stack(columns, 3).reshape(between)
+    return (jnp.stack(_share(rows, *_rows(x)), 2).reshape(x.shape),)
+
+
+def _share(gradient, one, other):
+    """A maximum's gradient for both of its arguments: the larger one has it, or each a half."""
+    share = jnp.where(one > other, 1.0, jnp.where(one == other, 0.5, 0.0)).astype(gradient.dtype)
+    return gradient * share, gradient * (1 - share)
+
+
+_halve_by_max.defvjp(_halve_forward, _halve_backward)
 
 
 def vgg16_taps(
@@ -179,7 +211,7 @@ def vgg16_activations(
     found = {}
     for stage, widths in enumerate(STAGES, 1):
         if stage > 1:
-            x = _halve_folded_by_max(x) if folded and stage == 2 else halve_by_max(x)
+            x = halve_by_max(x, folded and stage == 2)
         here = folded and stage == 1
         for i in range(1, len(widths) + 1):
             x = conv_relu(x, next(convs), dtype=dtype, precision=precision, products=products, folded=here)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 def effective_number(probabilities, axis):
     """exp(entropy) over `axis`: how many entries a distribution really uses, float32."""
     p = probabilities.astype(jnp.float32)
+    p = p / p.sum(axis=axis, keepdims=True)  # rounded ones do not sum to 1
     entropy = -(p * jnp.log(jnp.maximum(p, 1e-20))).sum(axis=axis)
     return jnp.exp(entropy)
 

@@ -255,14 +255,18 @@ def _parts_read(name, computations, known):
         for index, operand in enumerate(instruction.operands):
             users.setdefault(operand, []).append((instruction, index))
 
+    # What the computation returns is for its caller to take: all of it, as far as is known here.
+    roots = {instruction.name for instruction in computations[name] if instruction.root}
+
     def taken(value):
+        if value in roots:
+            return None
         sizes = []
         for user, index in users.get(value, ()):
             if user.opcode in _SLICES and index == 0:
                 sizes.append(user.arrays[0].stored_nbytes)
             elif user.opcode == "bitcast":
-                # What the computation returns is for its caller to take: all of it, as far as is known here.
-                sizes.append(None if user.root else taken(user.name))
+                sizes.append(taken(user.name))
             elif user.opcode == "fusion":
                 sizes.append(_parts_read(_FUSED.search(user.text)[1], computations, known).get(index))
             else:

@@ -221,10 +221,12 @@ def train_step(experiment, state, vgg, batch, mesh=None):
         spectral=spectral,
         discriminator_optimizer=d_optimizer,
     )
-    for name, trees in (
-        ("generator", (g_grads, state.generator, g_updates)),
-        ("discriminator", (d_grads, state.discriminator, d_updates)),
+    for name, grads, old, new in (
+        ("generator", g_grads, state.generator, next_state.generator),
+        ("discriminator", d_grads, state.discriminator, next_state.discriminator),
     ):
+        # What has moved: the optimizer's updates would be written for the sake of their norm alone.
+        trees = grads, old, jax.tree.map(jnp.subtract, new, old)
         for kind, tree in zip(("gradients", "parameters", "updates"), trees, strict=True):
             metrics[f"norm/{name}_{kind}"] = optax.tree.norm(tree)
     return next_state, metrics

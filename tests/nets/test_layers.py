@@ -65,6 +65,17 @@ def test_a_normalized_product_is_that_of_the_normalized_map(rng):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *both)
 
 
+@pytest.mark.parametrize(("mean", "deviation"), [(1, 1), (100, 3), (1, 0.05), (1, 0)])
+def test_a_normalized_product_in_bfloat16_takes_the_mean_off(rng, mean, deviation):
+    x = jnp.asarray(mean + deviation * rng.normal(0, 1, (1, 16, 16, 64)), jnp.bfloat16)
+    kernel = rng.normal(0, 1 / 8, (64, 32)).astype(np.float32)
+    expected = layer_norm(x.astype(jnp.float32)) @ kernel
+    found = normalized_product(x, kernel)
+    assert found.dtype == jnp.bfloat16
+    # Of numbers with deviation 1: what 8 bits of kernel, product and result leave.
+    np.testing.assert_allclose(found.astype(np.float32), expected, atol=0.04)
+
+
 @pytest.mark.parametrize("norm, axis", [(layer_norm, -1), (instance_norm, (1, 2))])
 def test_norms_keep_bfloat16_but_compute_in_float32(rng, norm, axis):
     x = jnp.asarray(rng.normal(100, 3, (1, 16, 16, 64)), jnp.bfloat16)

@@ -12,7 +12,8 @@ from scipy.signal import correlate
 
 from mscaflax.errors import UserError
 from mscaflax.nets import pretrained
-from mscaflax.nets.vgg import STAGES, TAP_CHANNELS, conv_relu, load_vgg16, vgg16_taps
+from mscaflax.nets.folding import fold, unfold
+from mscaflax.nets.vgg import STAGES, TAP_CHANNELS, conv_relu, halve_by_max, load_vgg16, vgg16_taps
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +24,24 @@ def params():
 @pytest.fixture(scope="module")
 def images():
     return np.random.default_rng(0).uniform(-1, 1, (1, 19, 16, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_halving_has_the_gradient_of_maxima_in_turn(rng, folded):
+    x = rng.integers(0, 3, (2, 4, 6, 5)).astype(np.float32)  # many alike
+    weights = rng.normal(0, 1, (2, 2, 3, 5)).astype(np.float32)
+
+    def in_turn(x):
+        x = jnp.maximum(x[:, ::2], x[:, 1::2])
+        return (weights * jnp.maximum(x[:, :, ::2], x[:, :, 1::2])).sum()
+
+    def ours(x):
+        return (weights * halve_by_max(x, folded)).sum()
+
+    expected = jax.value_and_grad(in_turn)(x)
+    value, gradient = jax.value_and_grad(ours)(fold(x) if folded else x)
+    np.testing.assert_allclose(value, expected[0], rtol=1e-6)
+    np.testing.assert_allclose(unfold(gradient) if folded else gradient, expected[1], rtol=1e-6)
 
 
 def reference_taps(params, image):

@@ -198,6 +198,15 @@ def test_the_traced_step_donates_and_shards_as_the_loops(tiny_experiment, monkey
     ]
 
 
+def test_convolutions_with_each_image_s_kernel_are_local(tiny_experiment):
+    """Over the whole batch their arithmetic would grow with the square of the number of devices."""
+    network = replace(tiny_experiment.network, convolutions=True)
+    experiment = replace(tiny_experiment, network=network)
+    assert "shard_map" in str(trace_step(experiment, jax.devices()[:1], 8).jaxpr)
+    # What they mask is never in memory, and the floor is that of the products.
+    assert aot.step_floor(experiment, 8) == aot.step_floor(tiny_experiment, 8)
+
+
 def test_a_batch_in_parts_costs_what_the_whole_does(tiny_experiment):
     flops = {}
     for parts in (1, 2):

@@ -131,15 +131,16 @@ def test_of_a_fusion_that_slices_the_slices_count():
     assert hbm_bytes(PROGRAM) - hbm_bytes(program) == 2 * MAP * 2 - 2 * 2 * MAP * 2 // 8
 
 
-def test_of_a_fusion_that_hands_an_operand_on_all_of_it_counts():
+@pytest.mark.parametrize(
+    "handed_on",
+    [
+        "  ROOT %param_0 = HALF parameter(0)\n",
+        "  %param_0 = HALF parameter(0)\n  ROOT %as_it_is = HALF bitcast(%param_0)\n",
+    ],
+)
+def test_of_a_fusion_that_hands_an_operand_on_all_of_it_counts(handed_on):
     """What a fused computation returns is for its caller to take, though nothing in it does."""
-    inner = """\
-%handed (param_0: bf16[8,16,16,64]) -> bf16[8,16,16,64] {
-  %param_0 = HALF parameter(0)
-  ROOT %as_it_is = HALF bitcast(%param_0)
-}
-
-"""
+    inner = f"%handed (param_0: bf16[8,16,16,64]) -> bf16[8,16,16,64] {{\n{handed_on}}}\n\n"
     lines = """\
   %handed_on = HALF fusion(%param_0), kind=kLoop, calls=%handed
   ROOT %inside = f32[8,16,16,64]{3,0,2,1:T(8,128)} convert(%handed_on)
