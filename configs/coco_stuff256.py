@@ -13,9 +13,7 @@ def get_config():
     config.model.label_channels = (64, 64, 128, 128, 128)
     config.model.generator_channels = (64, 128, 384, 768, 1536)
     config.model.fold_columns = True  # 64 channels of two columns fill a TPU's tiles (docs/scaling.md)
-    config.model.convolutions = (
-        True  # arithmetic that grows with the per-device batch, for less memory traffic
-    )
+    config.model.convolutions = True  # more arithmetic for less memory traffic (docs/scaling.md)
     config.model.hidden_channels = (128, 128, 256, 256, 384)
     config.model.dtype = "bfloat16"
     config.discriminator.channels = (64, 128, 256, 512)
