@@ -23,11 +23,14 @@ def get_config():
     config.optimizer.decay_from = 0.5
     config.train.steps = 200_000
     config.train.batch_size = 128
-    # No copies to and from a TPU's fast memory that run beside the arithmetic: fewer bytes are moved, and
-    # nobody has timed it. docs/scaling.md has both; '()' leaves it to the compiler.
+    # Of a TPU's compiler. No copies to and from the fast memory that run beside the arithmetic: fewer bytes
+    # are moved, and nobody has timed it. No maps cut into strips beside the batch: with 4 examples on a chip
+    # that doubles the bytes, and can end the compiler. docs/scaling.md has both; '()' leaves all to it.
     config.train.tpu_options = (
         "xla_msa_max_outstanding_prefetches=0",
         "xla_msa_max_outstanding_evictions=0",
+        "xla_tpu_run_space_to_batch=false",
+        "xla_tpu_run_space_to_batch_on_new_platforms=false",
     )
     config.train.log_every = 100
     config.train.health_every = 1_000

@@ -5,6 +5,8 @@ padding; content is a rectangle at the top left. With it, every result on the co
 unpadded input.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -123,25 +125,45 @@ def instance_norm(x, valid=None, folded=False):
 
     `folded` maps have no `valid`; see `mscaflax.nets.folding`.
     """
+    if valid is None:
+        return _standardize(x, folded)
     y = x.astype(jnp.float32)
-    if folded:
-        y = y - _mean_over_positions(y)
-        variance = _mean_over_positions(y * y)
-    elif valid is None:
-        y = y - y.mean(axis=(1, 2), keepdims=True)
-        variance = (y * y).mean(axis=(1, 2), keepdims=True)
-    else:
-        weight = valid.astype(jnp.float32)
-        count = jnp.maximum(weight.sum(axis=(1, 2), keepdims=True), 1.0)
-        y = y - (y * weight).sum(axis=(1, 2), keepdims=True) / count
-        variance = (y * y * weight).sum(axis=(1, 2), keepdims=True) / count
+    weight = valid.astype(jnp.float32)
+    count = jnp.maximum(weight.sum(axis=(1, 2), keepdims=True), 1.0)
+    y = y - (y * weight).sum(axis=(1, 2), keepdims=True) / count
+    variance = (y * y * weight).sum(axis=(1, 2), keepdims=True) / count
     return (y * jax.lax.rsqrt(variance + EPSILON)).astype(x.dtype)
 
 
-def _mean_over_positions(x):
-    """Of a folded map [b, h, w/2, 2c], for each channel, folded: [b, 1, 1, 2c]."""
-    halves = jnp.split(x.mean(axis=(1, 2), keepdims=True), 2, axis=-1)
-    return fold_vector(sum(halves) / 2)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _standardize(x, folded):
+    """Instance normalization of a map without padding, [b, h, w, c] or folded."""
+    return _standardize_forward(x, folded)[0]
+
+
+def _standardize_forward(x, folded):
+    y = x.astype(jnp.float32)
+    mean = _mean_over_positions(y, folded)
+    y = y - mean
+    scale = jax.lax.rsqrt(_mean_over_positions(y * y, folded) + EPSILON)
+    return (y * scale).astype(x.dtype), (x, mean, scale)
+
+
+def _standardize_backward(folded, saved, gradient):
+    # By hand, since neither of these two sums waits for the other, as JAX's do: one pass gives both.
+    x, mean, scale = saved
+    gradient, y = gradient.astype(jnp.float32), (x.astype(jnp.float32) - mean) * scale
+    of_mean, of_scale = _mean_over_positions(gradient, folded), _mean_over_positions(gradient * y, folded)
+    return (((gradient - of_mean - y * of_scale) * scale).astype(x.dtype),)
+
+
+_standardize.defvjp(_standardize_forward, _standardize_backward)
+
+
+def _mean_over_positions(x, folded):
+    """For each image and channel: [b, 1, 1, c]; of a folded map [b, h, w/2, 2c] folded, [b, 1, 1, 2c]."""
+    mean = x.mean(axis=(1, 2), keepdims=True)
+    return fold_vector(sum(jnp.split(mean, 2, axis=-1)) / 2) if folded else mean
 
 
 def normalize(x, kind, valid=None, folded=False):
