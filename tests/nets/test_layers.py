@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
+from mscaflax.nets.folding import fold, unfold
 from mscaflax.nets.layers import (
     MAX_PRODUCT_SIDE,
     average_pool,
@@ -45,6 +46,25 @@ def test_instance_norm_of_content_ignores_padding(rng):
 def test_instance_norm_without_content_is_finite():
     y = instance_norm(np.ones((1, 2, 2, 1), np.float32), np.zeros((1, 2, 2, 1), bool))
     assert np.isfinite(y).all()
+
+
+@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize("deviation", [2, 0])
+def test_gradient_of_instance_norm(rng, monkeypatch, folded, deviation):
+    x, weights = 3 + deviation * rng.normal(size=(2, 4, 6, 3)), rng.normal(size=(2, 4, 6, 3))
+
+    def by_definition(x):
+        y = x - x.mean(axis=(1, 2), keepdims=True)
+        return (weights * y / jnp.sqrt((y * y).mean(axis=(1, 2), keepdims=True) + 1e-5)).sum()
+
+    def by_layer(x):
+        return (weights * (unfold(instance_norm(fold(x), folded=True)) if folded else instance_norm(x))).sum()
+
+    with jax.enable_x64():
+        monkeypatch.setattr(jnp, "float32", jnp.float64)
+        expected, found = jax.grad(by_definition)(x), jax.grad(by_layer)(x)
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
 
 
 def test_layer_norm_is_per_position(rng):

@@ -105,7 +105,7 @@ def test_batches_over_devices():
 
 FATAL = """\
 E0000 00:00:1 123 common_lib.cc:554] INVALID_ARGUMENT: no metadata
-F0000 00:00:2 123 space_to_batch_converter.cc:99] Check failed: a == b (1 vs. 2)
+F0000 00:00:2 123 layout_assignment.cc:99] Check failed: a == b (1 vs. 2)
 *** Check failure stack trace: ***
     @     0x7f  (unknown)
 """
@@ -122,6 +122,11 @@ F0000 00:00:2 123 space_to_batch_converter.cc:99] Check failed: a == b (1 vs. 2)
         ),
         ("INTERNAL: Mosaic failed\nmore of it", None, "failed: INTERNAL: Mosaic failed; try another"),
         (FATAL, signal.SIGABRT, "SIGABRT, F0000 .*Check failed: a == b.*try another --per_device_batch"),
+        (
+            FATAL.replace("layout_assignment", "space_to_batch_converter"),
+            signal.SIGABRT,
+            re.escape("""--config.train.tpu_options="('xla_tpu_run_space_to_batch=false', """),
+        ),
         (
             "INVALID_ARGUMENT: No such compile option: 'xla_a'",
             None,
