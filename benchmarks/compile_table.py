@@ -17,7 +17,9 @@ def batch_of(report):
     found += f", fsdp {report['fsdp']}" if report.get("fsdp", 1) > 1 else ""
     found += "" if report.get("fold_columns", True) else ", not folded"
     found += ", spade" if report.get("modulation") == "spade" else ""
-    return found + ("" if report.get("tpu_options", True) else ", compiler's own copies")
+    options = report.get("tpu_options")
+    own = options is not None and not any(option.startswith("xla_msa_") for option in options)
+    return found + (", compiler's own copies" if own else "")
 
 
 COLUMNS = {

@@ -23,9 +23,9 @@ def get_config():
     config.optimizer.decay_from = 0.5
     config.train.steps = 200_000
     config.train.batch_size = 128
-    # Of a TPU's compiler. No copies to and from the fast memory that run beside the arithmetic: fewer bytes
-    # are moved, and nobody has timed it. No maps cut into strips beside the batch: with 4 examples on a chip
-    # that doubles the bytes, and can end the compiler. docs/scaling.md has both; '()' leaves all to it.
+    # Options of a TPU's compiler. The first two: no copies to and from the fast memory that run beside the
+    # arithmetic; fewer bytes are moved, and nobody has timed it. The others: no maps cut into strips beside
+    # the batch, which moves more where examples are few, and can end the compiler. See docs/scaling.md.
     config.train.tpu_options = (
         "xla_msa_max_outstanding_prefetches=0",
         "xla_msa_max_outstanding_evictions=0",

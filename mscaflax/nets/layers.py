@@ -127,6 +127,8 @@ def instance_norm(x, valid=None, folded=False):
     """
     if valid is None:
         return _standardize(x, folded)
+    if folded:
+        raise ValueError("a folded map has no padding")
     y = x.astype(jnp.float32)
     weight = valid.astype(jnp.float32)
     count = jnp.maximum(weight.sum(axis=(1, 2), keepdims=True), 1.0)
@@ -150,7 +152,7 @@ def _standardize_forward(x, folded):
 
 
 def _standardize_backward(folded, saved, gradient):
-    # By hand, since neither of these two sums waits for the other, as JAX's do: one pass gives both.
+    # By hand: the second of JAX's sums waits for the first. These do not, so that one pass gives both.
     x, mean, scale = saved
     gradient, y = gradient.astype(jnp.float32), (x.astype(jnp.float32) - mean) * scale
     of_mean, of_scale = _mean_over_positions(gradient, folded), _mean_over_positions(gradient * y, folded)

@@ -57,6 +57,7 @@ WHAT_TAKES_LESS = (
 )
 
 
+# Neither suffices alone.
 NO_STRIPS = ("xla_tpu_run_space_to_batch=false", "xla_tpu_run_space_to_batch_on_new_platforms=false")
 
 
@@ -278,15 +279,12 @@ def explain_failure(text, number=None):
     # A fatal message stands above the stack and below all that was said before.
     fatal = [line for line in lines if "Check fail" in line or re.match(r"F\d{4} ", line)]
     reason = (fatal or lines or ["it said nothing"])[0]
-    if "space_to_batch" in reason:
-        # Its message is internal and runs over several lines.
-        return (
-            "the TPU compiler failed where it cuts maps into strips (space_to_batch): have it not do so, by "
-            f'--config.train.tpu_options="{NO_STRIPS}"'
-        )
     if number is not None:
         reason = f"{signal.Signals(number).name}, {reason}"
-    return f"the TPU compiler failed: {reason}; try another --per_device_batch, or a newer libtpu"
+    advice = "try another --per_device_batch, or a newer libtpu"
+    if fatal and "space_to_batch_converter" in reason:
+        advice = f"have it cut no maps into strips: add {' and '.join(NO_STRIPS)} to config.train.tpu_options"
+    return f"the TPU compiler failed: {reason}; {advice}"
 
 
 def main(answer):

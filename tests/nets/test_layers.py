@@ -60,6 +60,7 @@ def test_gradient_of_instance_norm(rng, monkeypatch, folded, deviation):
     def by_layer(x):
         return (weights * (unfold(instance_norm(fold(x), folded=True)) if folded else instance_norm(x))).sum()
 
+    assert jax.grad(by_layer)(jnp.asarray(x, jnp.bfloat16)).dtype == jnp.bfloat16
     with jax.enable_x64():
         monkeypatch.setattr(jnp, "float32", jnp.float64)
         expected, found = jax.grad(by_definition)(x), jax.grad(by_layer)(x)

@@ -13,6 +13,7 @@ from mscaflax.config import load_config
 from mscaflax.errors import UserError
 from mscaflax.training import aot
 from mscaflax.training.aot import (
+    NO_STRIPS,
     abstract_arguments,
     batch_size_on,
     explain_failure,
@@ -111,6 +112,17 @@ F0000 00:00:2 123 layout_assignment.cc:99] Check failed: a == b (1 vs. 2)
 """
 
 
+# libtpu 0.0.42.1, of `tiny` with folded columns and convolutions, 2 examples on a device.
+STRIPS = """\
+WARNING: Logging before InitGoogle() is written to STDERR
+F1130 06:36:34.965362    2221 space_to_batch_converter.cc:2007] Check failed: \
+PropagateOnBackpropFilterConv(consumer) is OK (INVALID_ARGUMENT: Operands to select must be the same shape; \
+got bf16[32,16,3,8] and pred[32,16,3,8].
+=== Source Location Trace: ===
+third_party/tensorflow/compiler/xla/util.h:300
+"""
+
+
 @pytest.mark.parametrize(
     "text, number, said",
     [
@@ -123,9 +135,10 @@ F0000 00:00:2 123 layout_assignment.cc:99] Check failed: a == b (1 vs. 2)
         ("INTERNAL: Mosaic failed\nmore of it", None, "failed: INTERNAL: Mosaic failed; try another"),
         (FATAL, signal.SIGABRT, "SIGABRT, F0000 .*Check failed: a == b.*try another --per_device_batch"),
         (
-            FATAL.replace("layout_assignment", "space_to_batch_converter"),
+            STRIPS,
             signal.SIGABRT,
-            re.escape("""--config.train.tpu_options="('xla_tpu_run_space_to_batch=false', """),
+            "PropagateOnBackpropFilterConv.*xla_tpu_run_space_to_batch=false and "
+            "xla_tpu_run_space_to_batch_on_new_platforms=false to config.train.tpu_options$",
         ),
         (
             "INVALID_ARGUMENT: No such compile option: 'xla_a'",
@@ -140,6 +153,10 @@ def test_failures_are_told_in_a_line(text, number, said):
     line = explain_failure(text, number)
     assert "\n" not in line
     assert re.search(said, line)
+
+
+def test_what_the_failure_advises_is_what_the_config_for_tpus_has():
+    assert set(NO_STRIPS) <= set(load_config(["--config=coco_stuff256"]).train.tpu_options)
 
 
 @pytest.fixture(scope="module")
