@@ -136,6 +136,19 @@ def tiny_arguments(prepared_photos) -> list[str]:
 
 
 @pytest.fixture(scope="session")
+def light_arguments(tiny_arguments) -> list[str]:
+    """`tiny_arguments` with less network: where a test looks at processes, most of its time is compiling.
+
+    No program keeps for a second process what it compiled, see JAX_COMPILATION_CACHE_DIR above.
+    """
+    return [
+        *tiny_arguments,
+        "--config.model.attention_scales=(False,False,True,False,False)",
+        "--config.discriminator.num_scales=1",
+    ]
+
+
+@pytest.fixture(scope="session")
 def tiny_run(tiny_arguments, made_once) -> Path:
     """The workdir of an unbroken run of a toy network. Read only: copy it to change it."""
     from mscaflax.config import load_config

@@ -146,10 +146,10 @@ def test_a_checkpoint_goes_on_with_more_and_with_fewer_processes(sgd, alone, tmp
 
 
 @pytest.fixture(scope="module")
-def unbroken(tiny_arguments, tmp_path_factory):
+def unbroken(light_arguments, tmp_path_factory):
     """Gives, for a step, the workdir of two processes with one device each, which nobody disturbed.
 
-    It has kept every step, up to that one at least; most runs that are ended early have come less than 20
+    It has kept every step, up to that one at least; most runs that are ended early have come less than 12
     steps far.
     """
     workdir = tmp_path_factory.mktemp("distributed") / "unbroken"
@@ -159,15 +159,15 @@ def unbroken(tiny_arguments, tmp_path_factory):
     def until(step):
         nonlocal trained
         if step > trained:
-            trained = max(step, 20)
-            run(2, workdir, [*tiny_arguments, *every, f"--config.train.steps={trained}"], devices=1)
+            trained = max(step, 12)
+            run(2, workdir, [*light_arguments, *every, f"--config.train.steps={trained}"], devices=1)
         return workdir
 
     return until
 
 
-def test_sigterm_to_one_stops_all_after_the_same_step(tiny_arguments, unbroken, tmp_path, read_checkpoint):
-    arguments = [*tiny_arguments, "--config.train.checkpoint_every=100000"]
+def test_sigterm_to_one_stops_all_after_the_same_step(light_arguments, unbroken, tmp_path, read_checkpoint):
+    arguments = [*light_arguments, "--config.train.checkpoint_every=100000"]
     program = start(2, tmp_path / "run", arguments)
     try:
         os.kill(processes_of(program)[1], signal.SIGTERM)
@@ -188,10 +188,10 @@ def test_sigterm_to_one_stops_all_after_the_same_step(tiny_arguments, unbroken, 
 
 @pytest.mark.parametrize("lost", [0, 1])
 def test_if_one_is_killed_the_other_ends_and_says_why(
-    lost, tiny_arguments, unbroken, tmp_path, read_checkpoint
+    lost, light_arguments, unbroken, tmp_path, read_checkpoint
 ):
     workdir = tmp_path / "run"
-    program = start(2, workdir, [*tiny_arguments, "--config.train.checkpoint_every=1"])
+    program = start(2, workdir, [*light_arguments, "--config.train.checkpoint_every=1"])
     try:
         left = processes_of(program)[1 - lost]
         os.kill(processes_of(program)[lost], signal.SIGKILL)
@@ -205,17 +205,23 @@ def test_if_one_is_killed_the_other_ends_and_says_why(
     assert not Path(f"/proc/{left}").exists()
     assert "another process of the run is gone" in said or "another task died" in said, said
 
+    if lost == 0:
+        return  # What lies on the disk is the same; to go on takes a minute and is seen once, below.
     last = max(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
-    said = run(2, workdir, [*tiny_arguments, f"--config.train.steps={last + 1}"], devices=1)
+    said = run(2, workdir, [*light_arguments, f"--config.train.steps={last + 1}"], devices=1)
     assert f"resuming at step {last}" in said
     assert_same_checkpoint(workdir, unbroken(last + 1), last + 1, read_checkpoint)
 
 
 def test_the_losses_of_the_shipped_settings_are_those_of_one_process(
-    tiny_arguments, unbroken, tmp_path, read_events
+    light_arguments, unbroken, tmp_path, read_events
 ):
-    """Adam and instance normalization amplify rounding; over these steps to 2e-5, when it was last seen."""
-    run(1, tmp_path / "run", tiny_arguments, devices=1)
+    """Adam's every update amplifies rounding, and in one process, too; over these steps to 9e-5 when seen.
+
+    With all of the toy network, attention among four positions adds to that: 2e-3. Over more steps, at lower
+    rates: benchmarks/topologies.py.
+    """
+    run(1, tmp_path / "run", light_arguments, devices=1)
     alone, together = read_events(tmp_path / "run"), read_events(unbroken(4))
     names = [name for name in alone if name.startswith("loss/")]
     assert len(names) > 5

@@ -126,7 +126,7 @@ assert jax.device_count() == int(devices)
 
 
 @pytest.mark.slow
-def test_devices_and_parts_change_nothing_but_rounding(tiny_arguments, tmp_path, read_events):
+def test_devices_and_parts_change_nothing_but_rounding(light_arguments, tmp_path, read_events):
     """The same global batch, split over devices and in time; each run in a process of its own.
 
     Several processes, shared parameters and other numbers of devices: tests/training/test_distributed.py.
@@ -137,7 +137,7 @@ def test_devices_and_parts_change_nothing_but_rounding(tiny_arguments, tmp_path,
     losses = {}
     for name, (devices, changes) in runs.items():
         arguments = [
-            *tiny_arguments,
+            *light_arguments,
             "--config.train.health_every=0",
             "--config.train.sample_every=0",
             "--config.train.batch_size=8",

@@ -24,13 +24,13 @@ def train(workdir, arguments, steps):
 
 
 @pytest.mark.slow
-def test_a_run_in_two_processes_equals_one_in_one_bit_for_bit(tiny_arguments, tmp_path, read_checkpoint):
-    train(tmp_path / "unbroken", tiny_arguments, 4)
+def test_a_run_in_two_processes_equals_one_in_one_bit_for_bit(light_arguments, tmp_path, read_checkpoint):
+    train(tmp_path / "unbroken", light_arguments, 4)
     # As if it had been killed after the second step; what follows is compiled anew.
     shutil.copytree(tmp_path / "unbroken", tmp_path / "broken")
     shutil.rmtree(tmp_path / "broken/checkpoints/4")
     # From the start again, it would end alike.
-    assert "resuming at step 2" in train(tmp_path / "broken", tiny_arguments, 4)
+    assert "resuming at step 2" in train(tmp_path / "broken", light_arguments, 4)
     broken, unbroken = (read_checkpoint(tmp_path / name, 4) for name in ("broken", "unbroken"))
     assert int(unbroken["training"]["step"]) == 4
     assert jax.tree.structure(broken) == jax.tree.structure(unbroken)
