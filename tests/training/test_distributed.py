@@ -106,7 +106,7 @@ def split_and_whole(workdir, step, item, fsdp, read_checkpoint):
 
 
 @pytest.fixture(scope="module")
-def sgd(tiny_arguments):
+def sgd(light_arguments):
     """Plain gradient descent, which does not amplify rounding as Adam does."""
     # Wide enough at the coarse scales to have arrays that are worth splitting.
     wide = "--config.model.generator_channels=(8,8,16,48,48)"
@@ -114,7 +114,7 @@ def sgd(tiny_arguments):
     calm = "--config.model.normalization=position"
     # Gradients have norms of about 200 and 1.
     rates = ["--config.optimizer.generator_rate=5e-6", "--config.optimizer.discriminator_rate=1e-4"]
-    return [*tiny_arguments, "--config.optimizer.kind=sgd", wide, calm, *rates]
+    return [*light_arguments, "--config.optimizer.kind=sgd", wide, calm, *rates]
 
 
 @pytest.fixture(scope="module")
