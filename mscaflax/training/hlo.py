@@ -22,6 +22,8 @@ _OPERANDS = re.compile(r"%([\w.-]+)")
 _CALLED = re.compile(r"(?:body|condition|to_apply|true_computation|false_computation)=%?([\w.-]+)")
 _FUSED = re.compile(r"calls=%?([\w.-]+)")
 _ROUNDS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_CONDITION = re.compile(r"condition=%?([\w.-]+)")
+_CONSTANT = re.compile(r"\bconstant\((\d+)\)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _INDEX = re.compile(r"index=(\d+)")
 _PARAMETER = re.compile(r"parameter\((\d+)\)")
@@ -142,8 +144,7 @@ def _closing(text: str) -> int:
 def executed(text: str, fused: bool = False) -> Iterator[tuple[Instruction, int]]:
     """Instructions that run by themselves, of the entry, loops, branches and calls, and how often each runs.
 
-    A loop counts by its rounds where the compiler knows them, else as one round; a computation that several
-    places call, by the first of them.
+    A loop counts by its rounds, see `_rounds`; a computation that several places call, by the first of them.
 
     Args:
       text: the program.
@@ -165,8 +166,23 @@ def executed(text: str, fused: bool = False) -> Iterator[tuple[Instruction, int]
                     called += [part.strip().lstrip("%") for part in names.split(",")]
             if fused:
                 called += _FUSED.findall(instruction.text)
-            rounds = _ROUNDS.search(instruction.text) if instruction.opcode == "while" else None
-            waiting += [(name, times * (int(rounds[1]) if rounds else 1)) for name in called]
+            rounds = _rounds(instruction, computations) if instruction.opcode == "while" else 1
+            waiting += [(name, times * rounds) for name in called]
+
+
+def _rounds(loop, computations):
+    """How often a loop runs: as the compiler says; or, where it does not, as for a TPU, up to the constant
+    that the condition compares the counter with, since JAX's scans count from 0; else 1."""
+    if told := _ROUNDS.search(loop.text):
+        return int(told[1])
+    condition = _CONDITION.search(loop.text)
+    constants: dict[str, int] = {}
+    for instruction in computations.get(condition[1], ()) if condition else ():
+        if instruction.opcode == "constant" and (number := _CONSTANT.search(instruction.text)):
+            constants[instruction.name] = int(number[1])
+        if instruction.opcode == "compare" and "direction=LT" in instruction.text:
+            return constants.get(instruction.operands[1], 1)
+    return 1
 
 
 def tensors(text: str) -> list[dict]:

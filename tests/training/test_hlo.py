@@ -121,6 +121,20 @@ def test_what_crosses_the_interface_of_hbm():
     assert hbm_bytes(PROGRAM) == sum(expected.values())
 
 
+def test_a_loop_counts_as_often_as_it_runs():
+    """A TPU's program tells it in the condition alone, others beside the loop."""
+    limit = "  %limit = s32[]{:T(128)} constant(3)\n  ROOT %less"
+    told = 'body=%body, backend_config={"known_trip_count":{"n":"3"}}'
+    square = 4 * 256 * 128
+    for program, read in (
+        (PROGRAM.replace("body=%body", told), 0),
+        (PROGRAM.replace("  ROOT %less", limit), 3 * 4),  # the limit, in each round
+    ):
+        assert hbm_bytes(program) - hbm_bytes(PROGRAM) == 2 * (3 * square + 1) + read
+        (grown,) = (row for row in tensors(program) if row["place"] == "jit(step)/while/body/add")
+        assert grown["count"] == 3
+
+
 def test_of_a_fusion_that_slices_the_slices_count():
     lines = """\
   %cut = f32[8,16,2,64]{3,0,2,1:T(8,128)} slice(%param_0), slice={[0:8], [0:16], [0:2], [0:64]}
