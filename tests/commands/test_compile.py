@@ -200,5 +200,5 @@ def test_tiny_compiles_for_a_tpu(tmp_path):
     parameters = jax.tree.leaves((state.generator, state.discriminator))
     assert report["collectives"]["all-reduce"]["bytes"] > 2 * sum(leaf.size for leaf in parameters)
     assert len(report["largest"]) == 5 and "bytes moved" in done.stdout
-    # Of a processor; 67 s were seen on one machine, 215 s on another.
-    assert sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - before < 240
+    # Of a processor; 120 s were seen on a machine that took 215 s for all of `tiny`, where another took 67 s.
+    assert sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - before < 180
