@@ -126,7 +126,7 @@ def compile_step(config, num_classes, target: Slice, batch_size, largest=0):
 
     Returns:
       The report, a dict for JSON; memory, flops and bytes are one device's, for one step. With
-      `config.train.accumulate`, flops and bytes are upper bounds.
+      `config.train.accumulate`, `flops` and `bytes_moved` are upper bounds.
 
     Raises:
       jax.errors.JaxRuntimeError: the compiler refuses; it may also end the process.

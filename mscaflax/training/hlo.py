@@ -171,17 +171,20 @@ def executed(text: str, fused: bool = False) -> Iterator[tuple[Instruction, int]
 
 
 def _rounds(loop, computations):
-    """How often a loop runs: as the compiler says; or, where it does not, as for a TPU, up to the constant
-    that the condition compares the counter with, since JAX's scans count from 0; else 1."""
+    """How often a loop runs: as the compiler says; or, where it does not, as for a TPU, as a scan's condition
+    does, a counter (from 0) below a constant; 1 for conditions of other forms."""
     if told := _ROUNDS.search(loop.text):
         return int(told[1])
     condition = _CONDITION.search(loop.text)
-    constants: dict[str, int] = {}
-    for instruction in computations.get(condition[1], ()) if condition else ():
-        if instruction.opcode == "constant" and (number := _CONSTANT.search(instruction.text)):
-            constants[instruction.name] = int(number[1])
-        if instruction.opcode == "compare" and "direction=LT" in instruction.text:
-            return constants.get(instruction.operands[1], 1)
+    instructions = computations.get(condition[1], ()) if condition else ()
+    if not instructions or not (
+        instructions[-1].opcode == "compare" and "direction=LT" in instructions[-1].text
+    ):
+        return 1
+    limit = instructions[-1].operands[-1:]
+    for instruction in instructions:
+        if [instruction.name] == list(limit) and (number := _CONSTANT.search(instruction.text)):
+            return int(number[1])
     return 1
 
 

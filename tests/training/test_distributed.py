@@ -149,8 +149,8 @@ def test_a_checkpoint_goes_on_with_more_and_with_fewer_processes(sgd, alone, tmp
 def unbroken(light_arguments, tmp_path_factory):
     """Gives, for a step, the workdir of two processes with one device each, which nobody disturbed.
 
-    It has kept every step, up to that one at least; most runs that are ended early have come less than 12
-    steps far.
+    It has kept every step, up to that one at least. A run that is ended early has come a few steps further
+    than three; if more than 12 are asked for, this one goes on.
     """
     workdir = tmp_path_factory.mktemp("distributed") / "unbroken"
     every = ["--config.train.checkpoint_every=1", "--config.train.keep_checkpoints=100000"]
@@ -205,8 +205,6 @@ def test_if_one_is_killed_the_other_ends_and_says_why(
     assert not Path(f"/proc/{left}").exists()
     assert "another process of the run is gone" in said or "another task died" in said, said
 
-    if lost == 0:
-        return  # What lies on the disk is the same; to go on takes a minute and is seen once, below.
     last = max(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
     said = run(2, workdir, [*light_arguments, f"--config.train.steps={last + 1}"], devices=1)
     assert f"resuming at step {last}" in said
