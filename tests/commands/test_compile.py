@@ -167,9 +167,9 @@ def test_the_report_as_json(monkeypatch, capsys):
     assert json.loads(out) == REPORT and "memory: total" in err
 
 
-# Attention where columns are folded and where they are not; the others take as long to compile.
+# Attention where columns are folded: at each scale it takes a sixth of the time to compile.
 LESS = [
-    "--config.model.attention_scales=(True,True,False,False,False)",
+    "--config.model.attention_scales=(True,False,False,False,False)",
     "--config.discriminator.num_scales=1",
 ]
 
@@ -200,5 +200,5 @@ def test_tiny_compiles_for_a_tpu(tmp_path):
     parameters = jax.tree.leaves((state.generator, state.discriminator))
     assert report["collectives"]["all-reduce"]["bytes"] > 2 * sum(leaf.size for leaf in parameters)
     assert len(report["largest"]) == 5 and "bytes moved" in done.stdout
-    # Of a processor; 120 s were seen on a machine that took 215 s for all of `tiny`, where another took 67 s.
+    # Of a processor; 86 s were seen, in 57 s by the clock with nothing beside it.
     assert sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - before < 180
