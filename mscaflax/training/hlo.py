@@ -176,16 +176,13 @@ def _rounds(loop, computations):
     if told := _ROUNDS.search(loop.text):
         return int(told[1])
     condition = _CONDITION.search(loop.text)
-    instructions = computations.get(condition[1], ()) if condition else ()
-    if not instructions or not (
-        instructions[-1].opcode == "compare" and "direction=LT" in instructions[-1].text
-    ):
+    instructions = {i.name: i for i in computations.get(condition[1], ())} if condition else {}
+    last = next(reversed(instructions.values()), None)
+    if last is None or last.opcode != "compare" or "direction=LT" not in last.text:
         return 1
-    limit = instructions[-1].operands[-1:]
-    for instruction in instructions:
-        if [instruction.name] == list(limit) and (number := _CONSTANT.search(instruction.text)):
-            return int(number[1])
-    return 1
+    limit = instructions.get(last.operands[-1]) if last.operands else None
+    number = _CONSTANT.search(limit.text) if limit else None
+    return int(number[1]) if number else 1
 
 
 def tensors(text: str) -> list[dict]:
